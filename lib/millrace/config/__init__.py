@@ -1,0 +1,1 @@
+"""What a user may configure: pydantic models, and how YAML becomes one."""
