@@ -1,1 +1,1 @@
-"""transforms."""
+"""Pure steps: DataFrame in, DataFrame out; no session, no reading, no writing, no counting."""

@@ -1,0 +1,199 @@
+"""From a pipeline's name to a checked `PipelineConfig`: YAML, environment, overrides, and the nearest known key where one is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from millrace.config.models import PipelineConfig
+from millrace.config.places import Places
+from millrace.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+DEFAULTS = {"MILLRACE_DATA": "../shared/data"}
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key that stands twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+    if twice:
+        raise yaml.constructor.ConstructorError(None, None, f"the key '{twice[0]}' stands twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(text: str, *, origin: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds. Raises ConfigError, with the line, where it is none."""
+    try:
+        found = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}, line {mark.line + 1}" if mark else origin
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError("config", expected="YAML", found=f"{problem} in {where}", remedy="Mend that line.") from None
+    if not isinstance(found, dict):
+        raise ConfigError(
+            "config", expected=f"a mapping in {origin}", found=type(found).__name__, remedy="Start from `millrace init NAME`."
+        )
+    return found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint: the nearest known word, or all of them."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Known: {', '.join(names)}." if names else "None is known here."
+
+
+def load_pipeline(
+    name: str,
+    places: Places,
+    *,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> PipelineConfig:
+    """The pipeline `name`, with `KEY.KEY=VALUE` overrides. Raises ConfigError with the nearest known name or key."""
+    known = places.pipelines()
+    if name not in known:
+        raise ConfigError(
+            "config",
+            expected="the name of a pipeline",
+            found=f"'{name}'",
+            remedy=f"{nearest(name, known)} Searched: {places.searched('pipelines')}.",
+        )
+    origin, text = known[name].origin, known[name].read()
+    raw = read_yaml(text, origin=origin)
+    for override in overrides:
+        _apply_override(raw, override)
+    raw = _substitute(raw, {**DEFAULTS, **(os.environ if environment is None else environment)}, origin)
+    config = validate(PipelineConfig, raw, origin=origin)
+    if config.name != name:
+        raise ConfigError("config", expected=f"name: {name} in {origin}", found=f"name: {config.name}", remedy="Name the file after it.")
+    return config
+
+
+def validate(model: type[Model], raw: Mapping[str, Any], *, origin: str) -> Model:
+    """`raw` as a `model`. Raises ConfigError that names the first wrong key and what would be right."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as failure:
+        raise _as_config_error(failure, model, origin) from None
+
+
+def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: str) -> ConfigError:
+    errors = failure.errors(include_url=False, include_context=False)
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        keys = _known_keys(model, first["loc"][:-1])
+        return ConfigError(
+            "config", expected=f"known keys in {origin}", found=f"'{where}'{more}", remedy=nearest(str(first["loc"][-1]), keys)
+        )
+    if first["type"] == "missing":
+        return ConfigError("config", expected=f"'{where}' in {origin}", found=f"nothing{more}", remedy="Add it.")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if first["type"] == "value_error":
+        return ConfigError("config", expected=f"a valid {where} in {origin}", found=message + more, remedy="Mend it there.")
+    expected = message.removeprefix("input should be ")
+    hint = nearest(str(first["input"]), re.findall(r"'([^']*)'", message)) if first["type"] == "literal_error" else f"Mend {where}."
+    return ConfigError("config", expected=f"{where} in {origin} to be {expected}", found=f"{first['input']!r}{more}", remedy=hint)
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """The keys that a mapping at `path` inside `model` may have."""
+    found: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int) or found is None:
+            continue
+        by_key = {field.alias or name: field.annotation for name, field in found.model_fields.items()}
+        found = _model_within(by_key.get(part))
+    return [field.alias or name for name, field in found.model_fields.items()] if found else []
+
+
+def _model_within(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, tuple, list, dict):
+        return next((model for model in map(_model_within, get_args(annotation)) if model), None)
+    return None
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(
+            "config", expected="--set KEY.KEY=VALUE", found=f"--set {override}", remedy="For example --set training.epochs=1."
+        )
+    try:
+        value: Any = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError("config", expected="--set KEY=VALUE with a YAML value", found=text, remedy="Quote it.") from None
+    if isinstance(value, str) and _NUMBER.match(value):
+        value = float(value)  # YAML 1.1 takes 1e-3 for a text
+    place = raw
+    for key in keys[:-1]:
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError("config", expected=f"a section '{key}'", found=f"a value ({inner!r})", remedy=f"Set {key} itself.")
+        place = inner
+    place[keys[-1]] = value
+
+
+def _substitute(value: Any, environment: Mapping[str, str], origin: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _substitute(item, environment, origin) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, environment, origin) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in environment:
+            raise ConfigError(
+                "config", expected=f"the environment variable {name} ({origin})", found="it is not set", remedy=f"export {name}=…"
+            )
+        return environment[name]
+
+    return _VARIABLE.sub(variable, value)
+
+
+def hash_of(*parts: Any) -> str:
+    """SHA-256, in hex, of the parts as canonical JSON; models by their values."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, BaseModel):
+            return part.model_dump(mode="json", by_alias=True)
+        if isinstance(part, Mapping):
+            return {str(key): plain(item) for key, item in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(item) for item in part]
+        if isinstance(part, Path):
+            return str(part)
+        return part
+
+    text = json.dumps(plain(list(parts)), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,63 @@
+"""What a contract means to Spark and Delta."""
+
+from __future__ import annotations
+
+from pyspark.sql import types as T  # noqa: N812
+
+from millrace.contracts.table import ColumnContract, TableContract
+from millrace.contracts.types import DataType
+
+_SPARK: dict[str, type[T.DataType]] = {
+    "boolean": T.BooleanType,
+    "tinyint": T.ByteType,
+    "smallint": T.ShortType,
+    "int": T.IntegerType,
+    "bigint": T.LongType,
+    "float": T.FloatType,
+    "double": T.DoubleType,
+    "string": T.StringType,
+    "binary": T.BinaryType,
+    "date": T.DateType,
+    "timestamp": T.TimestampType,
+}
+
+
+def spark_type(kind: DataType) -> T.DataType:
+    """The Spark type of a contract's type."""
+    if kind.kind == "array":
+        return T.ArrayType(spark_type(kind.inner[0]))
+    if kind.kind == "map":
+        return T.MapType(spark_type(kind.inner[0]), spark_type(kind.inner[1]))
+    if kind.kind == "struct":
+        return T.StructType([T.StructField(name, spark_type(inner)) for name, inner in zip(kind.names, kind.inner, strict=True)])
+    return _SPARK[kind.kind]()
+
+
+def struct_type(contract: TableContract) -> T.StructType:
+    """The table's Spark schema."""
+    return T.StructType(
+        [T.StructField(name, spark_type(column.data_type), column.nullable) for name, column in contract.columns.items()]
+    )
+
+
+def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
+    """Rule name -> SQL condition that every row of the column meets; NULL counts as met but where the column is not nullable."""
+    quoted = f"`{name}`"
+    conditions = {}
+    if not column.nullable:
+        conditions[f"{name}_is_null"] = f"{quoted} IS NOT NULL"
+    if column.range is not None:
+        low, high = column.range
+        conditions[f"{name}_out_of_range"] = f"{quoted} BETWEEN {low!r} AND {high!r}"
+    if column.one_of is not None:
+        conditions[f"{name}_not_in_set"] = f"{quoted} IN ({', '.join(_literal(value) for value in column.one_of)})"
+    if column.tensor is not None:
+        conditions[f"{name}_wrong_size"] = f"octet_length({quoted}) = {column.tensor.num_bytes}"
+    return conditions
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value).upper() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,131 @@
+"""A table's contract: grain, key, columns, checks, and what happens to columns that come, go or change."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
+from millrace.config.load import nearest, read_yaml, validate
+from millrace.config.models import Column, Name, Section
+from millrace.config.places import Places
+from millrace.contracts.types import FLOATS, INTEGERS, DataType, parse_type
+from millrace.errors import ConfigError
+
+
+class TensorContract(Section):
+    """A binary column that holds one tensor a row, as the bytes of its elements in C order."""
+
+    dtype: Literal["uint8", "int32", "float32"]
+    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    unit: str | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one row's tensor."""
+        return math.prod(self.shape) * (1 if self.dtype == "uint8" else 4)
+
+
+class ColumnContract(Section):
+    """One column."""
+
+    type: str
+    nullable: bool = True
+    one_of: tuple[Any, ...] | None = None
+    range: tuple[float | int, float | int] | None = None
+    tensor: TensorContract | None = None
+    text: Literal["decimal", "hex", "base64"] | None = None
+    """How a binary column is written in a text format: decimal is numbers 0 to 255 with spaces between them."""
+    unit: str | None = None
+    description: str | None = None
+
+    @field_validator("type")
+    @classmethod
+    def _type_is_known(cls, value: str) -> str:
+        try:
+            return str(parse_type(value))
+        except ConfigError as error:
+            raise ValueError(f"'{value}' is no type. {error.remedy}") from None
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> ColumnContract:
+        if (self.tensor is not None or self.text is not None) and self.type != "binary":
+            raise ValueError(f"tensor and text go with type binary, not {self.type}")
+        if self.range is not None and self.type not in (*INTEGERS, *FLOATS):
+            raise ValueError(f"range goes with a number, not {self.type}")
+        return self
+
+    @property
+    def data_type(self) -> DataType:
+        """The parsed type."""
+        return parse_type(self.type)
+
+
+class Check(Section):
+    """A condition over a row; rows for which it is not true get the action."""
+
+    rule: Name
+    expression: str = Field(min_length=1)
+    action: Literal["quarantine"] = "quarantine"
+
+
+class Evolution(Section):
+    """What happens when a source's columns are not the contract's."""
+
+    added: Literal["quarantine", "refuse"] = "refuse"
+    """A file with columns that the contract does not have."""
+    missing: Literal["refuse"] = "refuse"
+    """A file without one of the contract's columns."""
+    retyped: Literal["quarantine"] = "quarantine"
+    """A value that is not of its column's type."""
+
+
+class TableContract(Section):
+    """schemas/NAME.yaml."""
+
+    name: Name
+    grain: str
+    """What one row is."""
+    key: tuple[Column, ...] | None = None
+    columns: dict[Column, ColumnContract] = Field(min_length=1)
+    checks: tuple[Check, ...] = ()
+    evolution: Evolution = Evolution()
+
+    @model_validator(mode="after")
+    def _key_can_identify(self) -> TableContract:
+        for name in self.key or ():
+            if name not in self.columns:
+                raise ValueError(f"the key column '{name}' is not among the columns. {nearest(name, self.columns)}")
+            if self.columns[name].type in FLOATS:
+                raise ValueError(f"the key column '{name}' is a {self.columns[name].type}; a float has no exact text, take another key")
+        rules = [check.rule for check in self.checks]
+        if len(set(rules)) != len(rules):
+            raise ValueError("two checks have the same rule name")
+        return self
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The table's Arrow schema."""
+        return pa.schema([pa.field(name, column.data_type.to_arrow(), column.nullable) for name, column in self.columns.items()])
+
+
+def load_contract(name: str, places: Places) -> TableContract:
+    """The contract `name`. Raises ConfigError with the nearest known name or key."""
+    known = places.contracts()
+    if name not in known:
+        raise ConfigError(
+            "contract",
+            expected="the name of a contract",
+            found=f"'{name}'",
+            remedy=f"{nearest(name, known)} Searched: {places.searched('schemas')}.",
+        )
+    origin = known[name].origin
+    contract = validate(TableContract, read_yaml(known[name].read(), origin=origin), origin=origin)
+    if contract.name != name:
+        raise ConfigError(
+            "contract", expected=f"name: {name} in {origin}", found=f"name: {contract.name}", remedy="Name the file after it."
+        )
+    return contract

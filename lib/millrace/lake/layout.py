@@ -1,0 +1,142 @@
+"""Every path and table name of a lake, and the mark that says which layout it has."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+
+from millrace.errors import LakeError
+
+LAYOUT_VERSION = 1
+_MARK = "_millrace.json"
+
+RUNS = "metrics/runs"
+EPOCHS = "metrics/epochs"
+EVALUATION = "metrics/evaluation"
+CONFUSION = "metrics/confusion"
+DATA_QUALITY = "metrics/data_quality"
+MODELS = "registry/models"
+CONTRACTS = {
+    RUNS: "metrics_runs",
+    EPOCHS: "metrics_epochs",
+    EVALUATION: "metrics_evaluation",
+    CONFUSION: "metrics_confusion",
+    DATA_QUALITY: "metrics_data_quality",
+    MODELS: "registry_models",
+}
+"""The tables that all pipelines share, and the contract of each."""
+
+
+def bronze(source: str) -> str:
+    """Raw rows as ingested."""
+    return f"bronze/{source}"
+
+
+def silver(pipeline: str) -> str:
+    """Typed, cleaned, deduplicated rows."""
+    return f"silver/{pipeline}"
+
+
+def gold(pipeline: str) -> str:
+    """Encoded rows, ready for the loader."""
+    return f"gold/{pipeline}"
+
+
+def predictions(pipeline: str) -> str:
+    """What a published model said of the test rows."""
+    return f"predictions/{pipeline}"
+
+
+def rejects_of_source(source: str) -> str:
+    """Raw rows that ingest did not take."""
+    return f"quarantine/sources/{source}"
+
+
+def rejects_of_pipeline(pipeline: str) -> str:
+    """Rows that preprocessing quarantined or dropped."""
+    return f"quarantine/pipelines/{pipeline}"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake at `uri`: `file:` URIs as plain absolute paths, others as they are."""
+
+    uri: str
+
+    @classmethod
+    def at(cls, address: str) -> Lake:
+        """The lake at a path or a URI. Raises LakeError for an address that says neither."""
+        if not address.strip():
+            raise LakeError("lake", expected="--lake PATH or URI", found="nothing", remedy="For example --lake ./lake.")
+        parts = urlsplit(address)
+        if parts.scheme in ("", "file"):
+            path = parts.path if parts.scheme == "file" else address
+            return cls(str(Path(path).expanduser().absolute()))
+        return cls(address.rstrip("/"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's file system, where locks and marks are files."""
+        return "://" not in self.uri
+
+    def path(self, *parts: str) -> str:
+        """The address of something in the lake."""
+        return "/".join((self.uri, *parts))
+
+    def spark_path(self, *parts: str) -> str:
+        """The same for Spark, which would take a bare path for its default file system's."""
+        return Path(self.path(*parts)).as_uri() if self.is_local else self.path(*parts)
+
+    def artifacts(self, pipeline: str, run_id: str, *parts: str) -> str:
+        """The address of a run's files."""
+        return self.path("artifacts", pipeline, run_id, *parts)
+
+    def storage(self) -> fsspec.AbstractFileSystem:
+        """The file system that the lake lies on."""
+        return fsspec.core.url_to_fs(self.uri)[0]
+
+    def check(self) -> None:
+        """Raises LakeError for a lake that a newer Millrace has made. A lake that is not there yet is fine."""
+        files = self.storage()
+        try:
+            mark = json.loads(files.cat_file(self.path(_MARK)))
+            found = int(mark["layout_version"])
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            raise self._refused("read") from None
+        except (ValueError, KeyError, TypeError):
+            raise LakeError(
+                "lake", expected=f"a readable {_MARK}", found="something else", remedy="Restore it from a backup."
+            ) from None
+        if found > LAYOUT_VERSION:
+            raise LakeError(
+                "lake",
+                expected=f"a lake of layout version {LAYOUT_VERSION} or older at {self.uri}",
+                found=f"version {found}",
+                remedy="A newer Millrace has made it: use that one, or another --lake.",
+            )
+
+    def open_for_writing(self) -> None:
+        """Makes the lake where it is not there. Raises LakeError where it cannot be written or is too new."""
+        self.check()
+        files = self.storage()
+        try:
+            if not files.exists(self.path(_MARK)):
+                files.makedirs(self.uri, exist_ok=True)
+                with files.open(self.path(_MARK), "w") as mark:
+                    mark.write(json.dumps({"layout_version": LAYOUT_VERSION}) + "\n")
+        except OSError:
+            raise self._refused("write") from None
+        if self.is_local and not os.access(self.uri, os.W_OK | os.X_OK):
+            raise self._refused("write")
+
+    def _refused(self, what: str) -> LakeError:
+        return LakeError(
+            "lake", expected=f"to {what} {self.uri}", found="the system refused it", remedy="Check the path and its permissions."
+        )

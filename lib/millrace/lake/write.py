@@ -1,0 +1,71 @@
+"""Writing big tables by Spark so that doing it twice, or after a crash, gives the same table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame
+
+from millrace import observe
+from millrace.lake import log
+from millrace.lake.ledger import Attempt, TableVersion
+
+PLAIN = {
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    "delta.checkpointInterval": "20",
+    "delta.minReaderVersion": "1",
+}
+"""For whatever Petastorm or DuckDB reads."""
+MERGED = {**PLAIN, "delta.enableDeletionVectors": "true"}
+"""For tables that only Spark reads: a change then copies no untouched rows."""
+del MERGED["delta.minReaderVersion"]
+
+
+def write_nights(
+    attempt: Attempt,
+    table: str,
+    rows: DataFrame,
+    nights: Sequence[str],
+    *,
+    properties: Mapping[str, str] = PLAIN,
+    partition_by: Sequence[str] = (),
+    rebuild: bool = False,
+) -> TableVersion:
+    """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has.
+
+    What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first.
+    """
+    uri, spark_uri = attempt.lake.path(table), attempt.lake.spark_path(table)
+    before = undo_unfinished(attempt, table, rows)
+    writer = rows.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(attempt.mark, sort_keys=True))
+    if partition_by:
+        writer = writer.partitionBy(*partition_by)
+    if before is None:
+        for key, value in properties.items():
+            writer = writer.option(key, value)
+        writer = writer.option("overwriteSchema", "true")
+    elif rebuild:
+        writer = writer.option("overwriteSchema", "true")
+    else:
+        writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
+    with observe.timed(f"write/{table.partition('/')[0]}"):
+        writer.save(spark_uri)
+    version = log.version_of(uri, attempt.mark, newer_than=-1 if before is None else before)
+    return TableVersion(table, version)
+
+
+def undo_unfinished(attempt: Attempt, table: str, rows: DataFrame) -> int | None:
+    """Brings a table back to the version that the ledger names. Returns that version, None where nothing was ever finished."""
+    uri = attempt.lake.path(table)
+    newest, finished = log.latest_version(uri), attempt.ledger.version_of(table)
+    if newest is None or finished is None:
+        return None
+    if newest != finished:
+        observe.say(f"{table}: undoing what an unfinished try had written")
+        rows.sparkSession.sql(f"RESTORE TABLE delta.`{attempt.lake.spark_path(table)}` TO VERSION AS OF {finished}").collect()
+        restored = log.latest_version(uri)
+        assert restored is not None
+        return restored
+    return finished

@@ -1,0 +1,56 @@
+"""Rules of a contract: each a name, a condition that a good row meets, and a reason for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+
+from millrace.contracts.spark import column_conditions
+from millrace.contracts.table import TableContract
+from millrace.transforms.cast import CAST_FAILED
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`condition` is SQL and true for a good row."""
+
+    name: str
+    column: str | None
+    condition: str
+    reason: str
+
+
+def rules_of(contract: TableContract) -> tuple[Rule, ...]:
+    """The rules of a contract in the order in which they are reported: types, then columns, then checks."""
+    rules = [
+        Rule(f"{name}_is_no_{column.type}", name, f"NOT array_contains({CAST_FAILED}, '{name}')", f"{name} is no {column.type}")
+        for name, column in contract.columns.items()
+    ]
+    for name, column in contract.columns.items():
+        for rule, condition in column_conditions(name, column).items():
+            rules.append(Rule(rule, name, condition, f"not: {condition.replace('`', '')}"))
+    rules += [Rule(check.rule, None, check.expression, f"not: {check.expression}") for check in contract.checks]
+    return tuple(rules)
+
+
+def first_broken(rules: Sequence[Rule]) -> tuple[Column, Column]:
+    """The name and the reason of the first rule that a row breaks, NULL for a good row. A condition that is NULL counts as broken."""
+    rule = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.name)) for rule in rules]) if rules else F.lit(None).cast("string")
+    reason = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.reason)) for rule in rules]) if rules else F.lit(None).cast("string")
+    return rule, reason
+
+
+def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
+    """The same rows with _rule, _reason and _action where a rule is broken; rows that are tagged already keep their tag."""
+    rule, reason = first_broken(rules)
+    return rows.withColumns({"_rule": rule, "_reason": reason, "_action": F.when(rule.isNotNull(), F.lit("quarantined"))})
+
+
+def _holds(rule: Rule) -> Column:
+    condition = F.coalesce(F.expr(rule.condition), F.lit(False))
+    if rule.column is not None and not rule.name.endswith(("_is_null",)) and "array_contains" not in rule.condition:
+        condition = condition | F.col(rule.column).isNull()  # whether NULL is allowed is a rule of its own
+    return condition

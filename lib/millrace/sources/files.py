@@ -1,0 +1,45 @@
+"""The raw files that a source's path means, and what identifies each."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+
+from millrace.errors import SourceError
+from millrace.lake.ledger import RawFile
+
+
+def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
+    """The files at `path` (a file, a directory or a glob) whose names end in one of `suffixes`, sorted; none where nothing is there.
+
+    Names that start with `.` or `_`, or end in .tmp, are files in the making and passed over, and so are a directory's other files.
+    """
+    files, root = fsspec.core.url_to_fs(path)
+    if files.isfile(root):
+        found = [root]
+    elif files.isdir(root):
+        found = [name for name in files.find(root) if name.endswith(suffixes)]
+    else:
+        found = [name for name in files.glob(root) if files.isfile(name)]
+    kept = [name for name in found if not name.rpartition("/")[2].startswith((".", "_")) and not name.endswith(".tmp")]
+    return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
+
+
+def identify(paths: list[str]) -> tuple[RawFile, ...]:
+    """Size and SHA-256 of each file. Raises SourceError for one that cannot be read."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return tuple(pool.map(_identify, paths))
+
+
+def _identify(path: str) -> RawFile:
+    digest, num_bytes = hashlib.sha256(), 0
+    try:
+        with fsspec.open(path, "rb", compression=None) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                num_bytes += len(block)
+    except OSError as error:
+        raise SourceError("ingest", expected=f"to read {path}", found=error.strerror or str(error), remedy="Check its permissions.") from None
+    return RawFile(path, num_bytes, digest.hexdigest())

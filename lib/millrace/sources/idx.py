@@ -1,0 +1,133 @@
+"""The idx format of MNIST: PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, plain or gzipped, in pairs.
+
+Layout (LeCun, Cortes, Burges, "The MNIST database"): two zero bytes, a type code (8 is unsigned byte), the number of dimensions,
+each dimension as a big-endian 32-bit integer, then the data in C order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+
+from millrace.contracts.table import TableContract
+from millrace.errors import SourceError
+
+SUFFIXES = ("-ubyte", "-ubyte.gz")
+_IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
+_BATCH_ROWS = 4_096
+_COLUMNS = ("subset", "index", "image", "digit")
+
+
+def pairs(paths: list[str]) -> list[tuple[str, str]]:
+    """Each file of images with its labels. Raises SourceError for one without the other."""
+    by_stem = {path.removesuffix(".gz"): path for path in paths}
+    found = []
+    for stem, path in sorted(by_stem.items()):
+        other = stem.replace(_IMAGES, _LABELS) if stem.endswith(_IMAGES) else stem.replace(_LABELS, _IMAGES)
+        if other == stem or other not in by_stem:
+            raise SourceError(
+                "ingest", expected=f"files in pairs, NAME{_IMAGES} and NAME{_LABELS}", found=f"{path} alone", remedy="Fetch the other one."
+            )
+        if stem.endswith(_IMAGES):
+            found.append((path, by_stem[other]))
+    return found
+
+
+def arrow_schema(contract: TableContract) -> pa.Schema:
+    """subset, index, image, digit in the contract's types, and the file of the images; broken files end the step, so no row is rejected."""
+    fields = [contract.arrow_schema.field(name).with_nullable(True) for name in _COLUMNS]
+    rejects = [pa.field(name, pa.string()) for name in ("_source_file", "_rule", "_reason", "_record")]
+    return pa.schema([*fields, *rejects])
+
+
+def check(pair: tuple[str, str], contract: TableContract) -> None:
+    """Raises SourceError where a header's magic number is wrong or the two files disagree on how many there are."""
+    missing = [name for name in contract.columns if name not in _COLUMNS]
+    if missing or len(contract.columns) != len(_COLUMNS):
+        raise SourceError(
+            "ingest", expected=f"the columns {', '.join(_COLUMNS)} in {contract.name}", found=", ".join(contract.columns), remedy="Mend the contract."
+        )
+    counts = []
+    for path, num_dimensions in zip(pair, (3, 1), strict=True):
+        with _open(path) as stream:
+            counts.append(_header(stream, path, num_dimensions)[0])
+    if counts[0] != counts[1]:
+        raise SourceError(
+            "ingest", expected=f"as many labels as images in {pair[1]}", found=f"{counts[1]} labels, {counts[0]} images", remedy="Fetch both files again."
+        )
+
+
+def read(pair: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBatch]:
+    """The rows of one pair. Raises SourceError where a file is shorter or longer than its header says."""
+    schema = arrow_schema(contract)
+    images_path, labels_path = pair
+    subset = images_path.rpartition("/")[2].partition(_IMAGES)[0]
+    with _open(labels_path) as stream:
+        (num_rows,) = _header(stream, labels_path, 1)
+        labels = np.frombuffer(_exactly(stream, num_rows, labels_path), np.uint8)
+        _at_end(stream, labels_path)
+    with _open(images_path) as stream:
+        num_rows, *shape = _header(stream, images_path, 3)
+        num_bytes = math.prod(shape)
+        for start in range(0, num_rows, _BATCH_ROWS):
+            rows = min(_BATCH_ROWS, num_rows - start)
+            data = _exactly(stream, rows * num_bytes, images_path)
+            offsets = pa.py_buffer(np.arange(0, (rows + 1) * num_bytes, num_bytes, dtype=np.int32))
+            columns = {
+                "subset": pa.array([subset] * rows),
+                "index": pa.array(np.arange(start, start + rows)),
+                "image": pa.Array.from_buffers(pa.binary(), rows, [None, offsets, pa.py_buffer(data)]),
+                "digit": pa.array(labels[start : start + rows]),
+                "_source_file": pa.array([images_path] * rows),
+            }
+            arrays = [columns[field.name].cast(field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema]
+            yield pa.record_batch(arrays, schema=schema)
+        _at_end(stream, images_path)
+
+
+def _open(path: str) -> IO[bytes]:
+    raw: IO[bytes] = fsspec.open(path, "rb", compression=None).open()
+    return gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
+
+
+def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
+    magic = _exactly(stream, 4, path)
+    expected = bytes([0, 0, 8, num_dimensions])
+    if magic != expected:
+        raise SourceError(
+            "ingest", expected=f"the magic number {expected.hex()} in {path}", found=magic.hex(), remedy="It is no idx file of this kind: fetch it again."
+        )
+    return list(struct.unpack(f">{num_dimensions}I", _exactly(stream, 4 * num_dimensions, path)))
+
+
+def _exactly(stream: IO[bytes], num_bytes: int, path: str) -> bytes:
+    try:
+        data = stream.read(num_bytes)
+    except (EOFError, OSError, zlib.error) as error:
+        raise _damaged(path, str(error)) from None
+    if len(data) != num_bytes:
+        raise _damaged(path, f"it ends {num_bytes - len(data)} bytes early")
+    return data
+
+
+def _at_end(stream: IO[bytes], path: str) -> None:
+    try:
+        more = stream.read(1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise _damaged(path, str(error)) from None
+    if more:
+        raise _damaged(path, "it is longer than its header says")
+
+
+def _damaged(path: str, what: str) -> SourceError:
+    return SourceError(
+        "ingest", expected=f"a whole file at {path}", found=f"that it is damaged ({what})", remedy="Fetch it again, then run the night again."
+    )

@@ -1,0 +1,53 @@
+"""From the text of a raw format to the contract's types. What cannot be cast becomes NULL and is named, so that a rule can find it."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql.types import StringType
+
+from millrace.contracts.spark import spark_type
+from millrace.contracts.table import ColumnContract, TableContract
+
+CAST_FAILED = "_cast_failed"
+
+
+def cast_columns(rows: DataFrame, *, contract: TableContract) -> DataFrame:
+    """The contract's columns in its types, and _cast_failed: the names of columns whose text was no value of their type."""
+    raw = {field.name: field.dataType for field in rows.schema.fields}
+    casted: dict[str, Column] = {}
+    failed: list[Column] = []
+    for name, column in contract.columns.items():
+        if raw[name] == spark_type(column.data_type):
+            casted[name] = F.col(name)
+            continue
+        value = _from_text(F.col(name), column) if isinstance(raw[name], StringType) else F.col(name).try_cast(column.type)
+        casted[name] = value
+        failed.append(F.when(F.col(name).isNotNull() & value.isNull(), F.lit(name)))
+    names = F.array_compact(F.array(*failed)) if failed else F.array().cast("array<string>")
+    others = [name for name in rows.columns if name not in contract.columns]
+    return rows.select(*[value.alias(name) for name, value in casted.items()], *others, names.alias(CAST_FAILED))
+
+
+def raw_text(rows: DataFrame, *, contract: TableContract) -> Column:
+    """A row's raw columns as one JSON text; bytes in base64."""
+    kinds = {field.name: field.dataType.typeName() for field in rows.schema.fields}
+    parts = [F.base64(name).alias(name) if kinds[name] == "binary" else F.col(name) for name in contract.columns]
+    return F.to_json(F.struct(*parts))
+
+
+def _from_text(text: Column, column: ColumnContract) -> Column:
+    if column.type == "binary":
+        return _binary(text, column.text or "base64")
+    return F.trim(text).try_cast(column.type) if column.type != "string" else text
+
+
+def _binary(text: Column, form: str) -> Column:
+    if form == "hex":
+        return F.unhex(text)
+    if form == "base64":
+        return F.try_to_binary(text, F.lit("base64"))
+    numbers = F.transform(F.split(F.trim(text), r"\s+"), lambda part: part.try_cast("int"))
+    legal = F.forall(numbers, lambda number: F.coalesce(number.between(0, 255), F.lit(False)))
+    digits = F.transform(numbers, lambda number: F.lpad(F.hex(number), 2, "0"))
+    return F.when(legal, F.unhex(F.array_join(digits, "")))
