@@ -1,0 +1,26 @@
+"""Keras' own format: one .keras file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millrace.exporting.predictor import Predictor
+from millrace.exporting.serving_model import predictor
+
+if TYPE_CHECKING:
+    import keras
+
+FILE_NAME = "model.keras"
+
+
+def write(model: keras.Model, path: Path) -> None:
+    """Write the serving model to `path`, which must end in .keras."""
+    model.save(path)
+
+
+def load(path: Path) -> Predictor:
+    """Read it back in safe mode, without custom objects and without an optimizer."""
+    import keras
+
+    return predictor(keras.models.load_model(path, compile=False, safe_mode=True))
