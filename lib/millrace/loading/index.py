@@ -1,0 +1,199 @@
+"""The row groups of one pinned version of a Delta table: what a plan counts and a reader opens.
+
+The list of files comes from the Delta log, never from the directory. Row groups and their rows come from the Parquet footers and
+are read once; ranks get the finished index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from millrace.errors import LakeError
+from millrace.loading.files import local_path, open_parquet
+
+STAGE = "index"
+_FORMAT = 1
+_FOOTER_THREADS = 8
+_READABLE = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}  # reader features that leave the data files plain Parquet
+_PART = re.compile(r"part-(\d+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:[-.]c(\d+))?\.")
+_UNSUPPORTED = re.compile(r"Unsupported reader features required: \[(.*?)\]")  # what deltalake says of a table it cannot open
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group: `file` counts from 0 in DatasetIndex.files, `row_group` from 0 within the file."""
+
+    file: int
+    row_group: int
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetIndex:
+    """The rows of a dataset in a fixed order: files in order, row groups in order, rows in order."""
+
+    uri: str
+    """The table's address."""
+    version: int
+    """The Delta version that is pinned."""
+    partitions: tuple[tuple[str, str], ...]
+    """The partition values that were asked for."""
+    files: tuple[str, ...]
+    """Full addresses."""
+    row_groups: tuple[RowGroup, ...]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all row groups."""
+        return sum(group.num_rows for group in self.row_groups)
+
+    def row_group_rows(self) -> npt.NDArray[np.int64]:
+        """Rows of each row group. (row groups,) int64"""
+        return np.array([group.num_rows for group in self.row_groups], dtype=np.int64)
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of the version, the file names and the row groups. The table's address is left out: a lake may move."""
+        names = [uri.rsplit("/", 1)[-1] for uri in self.files]
+        groups = [(group.file, group.row_group, group.num_rows) for group in self.row_groups]
+        return hashlib.sha256(json.dumps([self.version, self.partitions, names, groups]).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """A text that `from_json` reads."""
+        groups = [[group.file, group.row_group, group.num_rows] for group in self.row_groups]
+        content = {
+            "format": _FORMAT,
+            "uri": self.uri,
+            "version": self.version,
+            "partitions": [list(pair) for pair in self.partitions],
+            "files": list(self.files),
+            "row_groups": groups,
+        }
+        return json.dumps(content)
+
+    @staticmethod
+    def from_json(text: str) -> DatasetIndex:
+        """The index that `to_json` wrote. Raises LakeError where the text is something else."""
+        try:
+            content = json.loads(text)
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']}")
+            return DatasetIndex(
+                uri=content["uri"],
+                version=content["version"],
+                partitions=tuple((name, value) for name, value in content["partitions"]),
+                files=tuple(content["files"]),
+                row_groups=tuple(RowGroup(*group) for group in content["row_groups"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise LakeError(
+                STAGE,
+                expected=f"a dataset index of format {_FORMAT}",
+                found=f"{type(error).__name__}: {error}",
+                remedy="Build the index again with this version of Millrace.",
+            ) from error
+
+
+def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> DatasetIndex:
+    """Lists the row groups of a Delta table at `version` whose partition columns have the given values.
+
+    Raises LakeError where the table or version is not there, a file is missing or damaged, a partition column is unknown, or the
+    table uses a feature that plain Parquet readers do not understand.
+    """
+    try:
+        # Delta's own reader takes addresses with a scheme, or plain paths
+        table = DeltaTable(local_path(uri) or uri, version=version)
+    except TableNotFoundError as error:
+        remedy = "Check the address, and run the step that writes it."
+        raise _unreadable(uri, version, f"no Delta table ({error})", remedy) from error
+    except (DeltaError, OSError) as error:
+        unsupported = _UNSUPPORTED.search(str(error))
+        if unsupported:
+            names = {name.strip() for name in unsupported.group(1).split(",")}
+            raise _hidden_rows(uri, version, {name[:1].lower() + name[1:] for name in names}) from error
+        remedy = "The version may have been vacuumed: take one that DESCRIBE HISTORY lists."
+        raise _unreadable(uri, version, str(error), remedy) from error
+    _check_features(table, uri, version)
+    adds = pa.record_batch(table.get_add_actions(flatten=True)).to_pylist()
+    _check_partitions(table, uri, version, partitions)
+    chosen = [add for add in adds if all(add.get(f"partition.{name}") == value for name, value in partitions.items())]
+    chosen.sort(key=_file_order)
+    files = tuple(_file_uri(uri, add["path"]) for add in chosen)
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        footers = list(pool.map(_row_groups_of, files))
+    groups = tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
+    return DatasetIndex(uri=uri, version=version, partitions=tuple(sorted(partitions.items())), files=files, row_groups=groups)
+
+
+def _file_order(add: Mapping[str, Any]) -> tuple[str, int, int, str]:
+    """Nights in order, then the writer's part numbers: writing a night again gives new paths in the same order."""
+    night = add.get("min._night")
+    if night is None:
+        night = add.get("partition._night")
+    match = _PART.search(add["path"].rsplit("/", 1)[-1])
+    part, counter = (int(match.group(1)), int(match.group(2) or 0)) if match else (0, 0)
+    return ("" if night is None else str(night), part, counter, add["path"])
+
+
+def _file_uri(table_uri: str, path: str) -> str:
+    return path if "://" in path or path.startswith("/") else f"{table_uri.rstrip('/')}/{path}"
+
+
+def _row_groups_of(uri: str) -> list[int]:
+    try:
+        with open_parquet(uri) as file:
+            return [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(
+            STAGE,
+            expected=f"the Parquet file {uri} that the Delta log names",
+            found=str(error),
+            remedy="The version may have been vacuumed or the file damaged: write the table again.",
+        ) from error
+
+
+def _check_features(table: DeltaTable, uri: str, version: int) -> None:
+    features = set(table.protocol().reader_features or ()) - _READABLE - {"columnMapping"}
+    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
+        features.add("columnMapping")
+    if features:
+        raise _hidden_rows(uri, version, features)
+
+
+def _hidden_rows(uri: str, version: int, features: set[str]) -> LakeError:
+    if "deletionVectors" in features:
+        remedy = (
+            "Set delta.enableDeletionVectors to false, run REORG TABLE ... APPLY (PURGE), then ALTER TABLE ... DROP FEATURE "
+            "deletionVectors; or write the rows to a new table."
+        )
+    else:
+        remedy = "Drop the feature with ALTER TABLE ... DROP FEATURE, or write the rows to a table without it."
+    return _unreadable(uri, version, f"reader features {', '.join(sorted(features))}", remedy)
+
+
+def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Mapping[str, str]) -> None:
+    known = table.metadata().partition_columns
+    unknown = sorted(set(partitions) - set(known))
+    if unknown:
+        raise _unreadable(
+            uri,
+            version,
+            f"partition columns {known or 'none'}, not {', '.join(unknown)}",
+            "Ask only for partition columns, or write the table partitioned by them.",
+        )
+
+
+def _unreadable(uri: str, version: int, found: str, remedy: str) -> LakeError:
+    expected = f"a Delta table at {uri}, version {version}, of plain Parquet files"
+    return LakeError(STAGE, expected=expected, found=found, remedy=remedy)

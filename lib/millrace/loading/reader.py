@@ -1,0 +1,196 @@
+"""Batches of a dataset as NumPy arrays: in the order of the plan for training, in the order of the index for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from millrace.loading.columns import ColumnSpec
+from millrace.loading.index import DatasetIndex
+from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
+from millrace.loading.pool import Columns, reads_ahead, row_groups_in_order
+
+_ALIGNMENT = 64  # bytes; TensorFlow takes over aligned memory and aborts on other
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are processed together. Its arrays are its own: nothing writes to them again."""
+
+    step: int
+    """Counts from 0 within the epoch."""
+    columns: Columns
+    """By name, (rows, *shape), each aligned to 64 bytes (columns of strings aside)."""
+    weights: npt.NDArray[np.float32]
+    """1 for a row that counts, 0 for padding. (rows,) float32"""
+    num_rows: int
+    """Rows that count; they come first."""
+
+
+def aligned_empty(rows: int, spec: ColumnSpec) -> npt.NDArray[Any]:
+    """An array (rows, *spec.shape) with undefined content that starts on a 64-byte boundary."""
+    dtype = spec.numpy_dtype
+    if dtype.hasobject:
+        return np.empty((rows, *spec.shape), dtype=object)
+    num_bytes = rows * spec.row_bytes
+    raw = np.empty(num_bytes + _ALIGNMENT, dtype=np.uint8)
+    begin = -raw.ctypes.data % _ALIGNMENT
+    return raw[begin : begin + num_bytes].view(dtype).reshape(rows, *spec.shape)
+
+
+class PlannedReader:
+    """One rank's share of every global batch, epoch after epoch. Holds what `planned_memory_bytes` says and no more."""
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        spec: PlanSpec,
+        columns: Sequence[ColumnSpec],
+        *,
+        rank: int,
+        world_size: int,
+        memory_limit_bytes: int,
+        num_threads: int = 1,
+    ) -> None:
+        """Raises PlanError where there are more ranks than shards, or the planned memory is over the limit."""
+        assert spec.row_group_rows.tolist() == index.row_group_rows().tolist(), "the plan is of another index"
+        self._index, self._spec, self._columns = index, spec, tuple(columns)
+        self._num_threads = num_threads
+        self._shards = shards_of_rank(spec.virtual_shards, world_size, rank)
+        check_memory(
+            spec,
+            world_size=world_size,
+            row_bytes=sum(column.row_bytes for column in columns),
+            reads_ahead=reads_ahead(num_threads),
+            limit_bytes=memory_limit_bytes,
+        )
+
+    def batches(self, epoch: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """The rank's batches from `first_step` to the epoch's end, one for every step; nothing before it is read.
+
+        A rank without rows in a step gets one row of weight 0, so that every rank has a batch to take part with. Raises LakeError
+        and ContractError as `row_groups_in_order` does.
+        """
+        plan = EpochPlan(self._spec, epoch)
+        pieces = plan.pieces(self._shards, first_step=first_step)
+        order = pieces.read_order()
+        with row_groups_in_order(self._index, order, self._columns, num_threads=self._num_threads) as row_groups:
+            windows = _Windows(plan, self._shards, pieces, self._columns, row_groups)
+            for step in range(first_step, self._spec.num_steps):
+                yield self._batch(windows, step)
+
+    def _batch(self, windows: _Windows, step: int) -> Batch:
+        window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
+        windows.move_to(window)
+        chosen = [windows.rows_of(shard)[offset : offset + self._spec.rows_per_step] for shard in self._shards]
+        num_rows = sum(rows.size for rows in chosen)
+        padded = max(1, num_rows)
+        columns = {}
+        for spec in self._columns:
+            batch = aligned_empty(padded, spec)
+            begin = 0
+            for shard, rows in zip(self._shards, chosen, strict=True):
+                # mode="clip" lets NumPy write into `out` without a copy in between; the rows are in range
+                np.take(windows.buffer(shard, spec), rows, axis=0, out=batch[begin : begin + rows.size], mode="clip")
+                begin += rows.size
+            batch[begin:] = "" if batch.dtype.hasobject else 0
+            columns[spec.name] = batch
+        weights = np.zeros(padded, dtype=np.float32)
+        weights[:num_rows] = 1.0
+        return Batch(step, columns, weights, num_rows)
+
+
+class _Windows:
+    """The current window of each shard, decoded."""
+
+    def __init__(
+        self,
+        plan: EpochPlan,
+        shards: range,
+        pieces: Pieces,
+        columns: Sequence[ColumnSpec],
+        row_groups: Iterator[tuple[int, Columns]],
+    ) -> None:
+        self._plan, self._shards, self._pieces, self._row_groups = plan, shards, pieces, row_groups
+        self._window = -1
+        self._order: dict[int, npt.NDArray[np.int64]] = {}  # shard -> rows of its window, shuffled
+        self._held: dict[int, Columns] = {}  # row group -> columns, as long as a later piece needs it
+        self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
+        rows = {shard: min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards}
+        self._buffers = {(shard, spec.name): aligned_empty(rows[shard], spec) for shard in shards for spec in columns}
+
+    def move_to(self, window: int) -> None:
+        """Fills every shard's buffer with its rows of `window`, unless they are there."""
+        if window == self._window:
+            return
+        self._window = window
+        begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
+        for piece in range(int(begin), int(end)):
+            self._copy(piece)
+        for shard in self._shards:
+            has_rows = window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
+            self._order[shard] = self._plan.window_order(shard, window) if has_rows else np.empty(0, dtype=np.int64)
+
+    def rows_of(self, shard: int) -> npt.NDArray[np.int64]:
+        """The shuffled rows of the shard's window, as places in its buffers."""
+        return self._order[shard]
+
+    def buffer(self, shard: int, spec: ColumnSpec) -> npt.NDArray[Any]:
+        """The rows of the shard's window in the order of the line. (window rows, *spec.shape)"""
+        return self._buffers[shard, spec.name]
+
+    def _copy(self, piece: int) -> None:
+        number = int(self._pieces.row_group[piece])
+        while number not in self._held:
+            arrived, columns = next(self._row_groups)
+            self._held[arrived] = columns
+        shard, offset = int(self._pieces.shard[piece]), int(self._pieces.offset[piece])
+        first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
+        for name, values in self._held[number].items():
+            self._buffers[shard, name][offset : offset + rows] = values[first : first + rows]
+        self._pieces_left[number] -= 1
+        if not self._pieces_left[number]:
+            del self._held[number]
+
+
+def read_in_order(
+    index: DatasetIndex,
+    columns: Sequence[ColumnSpec],
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    num_threads: int = 1,
+) -> Iterator[Batch]:
+    """Every row once, in index order, `batch_size` rows at a time; the last batch may be shorter. For evaluation.
+
+    With `world_size`, rank r of W gets the rows from r*N//W up to (r+1)*N//W. Raises LakeError and ContractError as
+    `row_groups_in_order` does.
+    """
+    begin, end = (part * index.num_rows // world_size for part in (rank, rank + 1))
+    starts = [0, *accumulate(group.num_rows for group in index.row_groups)]
+    order = [number for number in range(len(index.row_groups)) if max(starts[number], begin) < min(starts[number + 1], end)]
+    left = end - begin
+    step = 0
+    batch: Columns = {}
+    filled = 0
+    with row_groups_in_order(index, order, columns, num_threads=num_threads) as row_groups:
+        for number, values in row_groups:
+            first, last = max(0, begin - starts[number]), min(end, starts[number + 1]) - starts[number]
+            while first < last:
+                if not batch:
+                    batch = {spec.name: aligned_empty(min(batch_size, left), spec) for spec in columns}
+                size = min(batch_size, left)
+                rows = min(size - filled, last - first)
+                for name, array in batch.items():
+                    array[filled : filled + rows] = values[name][first : first + rows]
+                first, filled = first + rows, filled + rows
+                if filled == size:
+                    yield Batch(step, batch, np.ones(size, dtype=np.float32), size)
+                    step, left, batch, filled = step + 1, left - size, {}, 0
+    assert left == 0

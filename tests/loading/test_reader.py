@@ -1,0 +1,192 @@
+"""The reader gives exactly what the plan says, whatever the threads do."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from millrace.errors import ContractError, LakeError, PlanError
+from millrace.loading.columns import ColumnSpec
+from millrace.loading.index import build_index
+from millrace.loading.plan import EpochPlan, PlanSpec
+from millrace.loading.pool import row_groups_in_order
+from millrace.loading.reader import PlannedReader, read_in_order
+
+IMAGE = ColumnSpec(name="image", dtype="uint8", shape=(2, 2, 1))
+DIGIT = ColumnSpec(name="digit", dtype="int32")
+ROW_ID = ColumnSpec(name="row_id", dtype="string")
+
+
+def planned(index, *, batch=8, shards=4, window_steps=2, seed=3) -> PlanSpec:
+    return PlanSpec(
+        seed=seed,
+        global_batch=batch,
+        virtual_shards=shards,
+        window_rows=window_steps * (batch // shards),
+        row_group_rows=index.row_group_rows(),
+        dataset=index.fingerprint(),
+    )
+
+
+def reader_of(index, spec, *, rank=0, world_size=1, num_threads=2, columns=(IMAGE, DIGIT, ROW_ID), limit=2**20):
+    return PlannedReader(
+        index, spec, columns, rank=rank, world_size=world_size, memory_limit_bytes=limit, num_threads=num_threads
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "max_rows"),
+    [((1,), 64), ((200,), 200), ((100,), 7), ((5, 90, 1, 33), 16)],
+    ids=["one row", "one row group", "small row groups", "uneven files"],
+)
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_global_batches_equal_the_plan_for_every_world_size(digits_table, numbers_of, files, max_rows, num_threads):
+    index = build_index(digits_table(*files, max_rows=max_rows), version=len(files) - 1, partitions={"split": "train"})
+    spec = planned(index)
+    for world_size in (1, 2, 3, 4):
+        readers = [
+            reader_of(index, spec, rank=rank, world_size=world_size, num_threads=num_threads) for rank in range(world_size)
+        ]
+        for epoch in (0, 1):
+            plan = EpochPlan(spec, epoch)
+            streams = [reader.batches(epoch) for reader in readers]
+            for step in range(spec.num_steps):
+                parts = [next(stream) for stream in streams]
+                rows = [row for part in parts for row in numbers_of(part.columns["image"][: part.num_rows])]
+                assert rows == plan.global_batch(step).tolist()
+                assert [part.step for part in parts] == [step] * world_size
+                digits = np.concatenate([part.columns["digit"][: part.num_rows] for part in parts])
+                assert digits.tolist() == [row % 10 for row in rows]
+                row_ids = np.concatenate([part.columns["row_id"][: part.num_rows] for part in parts])
+                assert row_ids.tolist() == [f"row-{row}" for row in rows]
+            assert [next(stream, None) for stream in streams] == [None] * world_size
+
+
+def test_rank_without_rows_gets_one_row_of_weight_0(digits_table):
+    index = build_index(digits_table(1), version=0, partitions={})
+    batches = [next(reader_of(index, planned(index), rank=rank, world_size=4).batches(0)) for rank in range(4)]
+    assert sorted(batch.num_rows for batch in batches) == [0, 0, 0, 1]
+    for batch in batches:
+        assert batch.columns["image"].shape == (1, 2, 2, 1)
+        assert batch.weights.tolist() == [float(batch.num_rows)]
+
+
+def test_starts_in_mid_epoch_without_reading_what_came_before(digits_table):
+    index = build_index(digits_table(40, 40, max_rows=10), version=1, partitions={})
+    reader = reader_of(index, planned(index))
+    whole = [batch.columns["row_id"].tolist() for batch in reader.batches(2)]
+    for first_step in range(len(whole)):
+        batches = list(reader.batches(2, first_step=first_step))
+        assert [batch.columns["row_id"].tolist() for batch in batches] == whole[first_step:]
+        assert batches[0].step == first_step
+
+
+def test_batches_are_aligned_and_their_own(digits_table):
+    index = build_index(digits_table(80), version=0, partitions={})
+    batches = list(reader_of(index, planned(index), columns=(IMAGE, DIGIT)).batches(0))
+    starts = {array.ctypes.data for batch in batches for array in batch.columns.values()}
+    assert len(starts) == 2 * len(batches)
+    assert all(start % 64 == 0 for start in starts)
+
+
+def test_row_group_is_read_once_by_a_rank(digits_table):
+    """One row group feeds four shards at different times."""
+    index = build_index(digits_table(200, max_rows=200), version=0, partitions={})
+    pieces = EpochPlan(planned(index), 0).pieces(range(4))
+    assert pieces.row_group.size > 4
+    assert pieces.read_order().tolist() == [0]
+
+
+def test_stops_its_threads_when_left_early(digits_table):
+    index = build_index(digits_table(200, max_rows=5), version=0, partitions={})
+    before = threading.active_count()
+    stream = reader_of(index, planned(index)).batches(0)
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_planned_memory_over_the_limit_is_refused(digits_table):
+    index = build_index(digits_table(200), version=0, partitions={})
+    with pytest.raises(PlanError, match="at most 10 bytes of decoded rows in a worker"):
+        reader_of(index, planned(index), limit=10)
+
+
+def test_unknown_column_is_refused_once_and_quietly(digits_table, capfd):
+    index = build_index(digits_table(200, max_rows=5), version=0, partitions={})
+    missing = ColumnSpec(name="label", dtype="int32")
+    capfd.readouterr()
+    with pytest.raises(ContractError) as caught:
+        list(reader_of(index, planned(index), columns=(missing,)).batches(0))
+    assert str(caught.value) == (
+        f"load: expected the columns label; found row_id, image, digit, _night in {index.files[0]}. "
+        "Compare the pipeline's features and label with the table's columns."
+    )
+    assert capfd.readouterr() == ("", "")
+
+
+def test_file_that_was_vacuumed_under_the_run(digits_table):
+    index = build_index(digits_table(20, 20), version=1, partitions={})
+    Path(index.files[1]).unlink()
+    with pytest.raises(LakeError) as caught:
+        list(reader_of(index, planned(index)).batches(0))
+    assert f"expected 20 rows in row group 0 of {index.files[1]}, as indexed" in str(caught.value)
+
+
+def test_file_that_was_replaced_under_the_run(digits_table):
+    index = build_index(digits_table(20, 30), version=1, partitions={})
+    Path(index.files[1]).write_bytes(Path(index.files[0]).read_bytes())
+    with pytest.raises(LakeError) as caught:
+        list(reader_of(index, planned(index)).batches(0))
+    assert str(caught.value) == (
+        f"load: expected 30 rows in row group 0 of {index.files[1]}, as indexed; found 20 rows. "
+        "The table was vacuumed, rewritten or damaged under the run: build the index again, from a version that is kept."
+    )
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_read_in_order_gives_every_row_in_index_order(digits_table, world_size, batch_size):
+    index = build_index(digits_table(5, 90, 1, 33, max_rows=16), version=3, partitions={})
+    rows = []
+    for rank in range(world_size):
+        batches = list(read_in_order(index, [ROW_ID, DIGIT], batch_size, rank=rank, world_size=world_size, num_threads=2))
+        assert [batch.num_rows for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+        assert [batch.step for batch in batches] == list(range(len(batches)))
+        rows += [row for batch in batches for row in batch.columns["row_id"].tolist()]
+    assert rows == [f"row-{row}" for row in range(129)]
+
+
+def test_read_in_order_of_nothing(digits_table):
+    index = build_index(digits_table(5), version=0, partitions={"split": "test"})
+    assert list(read_in_order(index, [DIGIT], 10)) == []
+
+
+def test_row_groups_come_in_the_order_asked_for(digits_table):
+    index = build_index(digits_table(64, max_rows=2), version=0, partitions={})
+    order = np.random.default_rng(5).permutation(len(index.row_groups))
+    with row_groups_in_order(index, order, [ROW_ID], num_threads=4) as groups:
+        assert [number for number, _ in groups] == order.tolist()
+
+
+def test_petastorm_reads_the_same_table(digits_table):
+    """Tables stay ordinary Parquet: Petastorm's own reader sees the same rows."""
+    import warnings
+
+    uri = digits_table(40, 30, max_rows=16)
+    index = build_index(uri, version=1, partitions={"split": "train"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Petastorm calls what its dependencies have deprecated
+        from petastorm import make_batch_reader
+
+        urls = [f"file://{file}" for file in index.files]
+        with make_batch_reader(urls, schema_fields=["row_id", "digit"], shuffle_row_groups=False, num_epochs=1) as reader:
+            theirs = sorted((row_id, digit) for batch in reader for row_id, digit in zip(batch.row_id, batch.digit, strict=True))
+    ours = [
+        pair
+        for batch in read_in_order(index, [ROW_ID, DIGIT], 16)
+        for pair in zip(batch.columns["row_id"].tolist(), batch.columns["digit"].tolist(), strict=True)
+    ]
+    assert theirs == sorted(ours)
