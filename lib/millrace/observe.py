@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,9 @@ _MASK = "***"
 _SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|credential|private_?key|access_?key|api_?key|account_?key|sas)")
 _SECRET_TEXTS = (
     re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)"),
-    re.compile(r"(?i)(?P<keep>(?:secret|password|passwd|token|signature|sig|access_?key|api_?key|account_?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)]+"),
+    re.compile(
+        r"(?i)(?P<keep>(?:secret|password|passwd|token|signature|sig|access_?key|api_?key|account_?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)]+"
+    ),
 )
 
 
@@ -106,6 +108,7 @@ class Screen(logging.Handler):
 
 
 _SCREEN = Screen()
+_QUIET = threading.Event()
 
 
 def configure() -> None:
@@ -170,25 +173,16 @@ def timed(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def polled(poll: Callable[[], str | None], *, every_seconds: float = 0.5) -> Iterator[None]:
-    """While it lasts, shows as progress what `poll` says; None shows nothing. A poll that fails ends the polling, not the work."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(every_seconds):
-            try:
-                text = poll()
-            except Exception:
-                LOG.debug("progress polling ended", exc_info=True, extra={"only_file": True})
-                return
-            if text:
-                progress(text)
-
-    thread = threading.Thread(target=watch, name="millrace-progress", daemon=True)
-    thread.start()
+def quiet_progress() -> Iterator[None]:
+    """While it lasts, only who entered shows progress: a step with progress of its own is not talked over by Spark's stages."""
+    _QUIET.set()
     try:
         yield
     finally:
-        done.set()
-        thread.join(timeout=2.0)
+        _QUIET.clear()
         clear_progress()
+
+
+def is_quiet() -> bool:
+    """Whether somebody has the progress line for himself."""
+    return _QUIET.is_set()

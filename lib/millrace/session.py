@@ -34,7 +34,10 @@ def local_settings() -> dict[str, str]:
     path = root / "conf" / "spark" / "local.conf" if root else None
     if path is None or not path.is_file():
         raise ConfigError(
-            "session", expected="conf/spark/local.conf in the project's root", found="none", remedy="Start by spark-submit.sh, or set MILLRACE_ROOT."
+            "session",
+            expected="conf/spark/local.conf in the project's root",
+            found="none",
+            remedy="Start by spark-submit.sh, or set MILLRACE_ROOT.",
         )
     settings = {}
     for line in path.read_text().splitlines():
@@ -43,6 +46,8 @@ def local_settings() -> dict[str, str]:
             settings[key] = value.strip()
     jars = sorted(Path(sys.prefix, "jars").glob("*.jar"))
     if not jars:
-        raise ConfigError("session", expected="the Delta jars in the environment", found="none", remedy="Run scripts/bootstrap.sh.")
+        raise ConfigError(
+            "session", expected="the Delta jars in the environment", found="none", remedy="Run scripts/bootstrap.sh."
+        )
     settings["spark.jars"] = ",".join(map(str, jars))
     return settings

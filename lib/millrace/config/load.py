@@ -88,7 +88,9 @@ def load_pipeline(
     raw = _substitute(raw, {**DEFAULTS, **(os.environ if environment is None else environment)}, origin)
     config = validate(PipelineConfig, raw, origin=origin)
     if config.name != name:
-        raise ConfigError("config", expected=f"name: {name} in {origin}", found=f"name: {config.name}", remedy="Name the file after it.")
+        raise ConfigError(
+            "config", expected=f"name: {name} in {origin}", found=f"name: {config.name}", remedy="Name the file after it."
+        )
     return config
 
 
@@ -117,7 +119,9 @@ def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: s
     if first["type"] == "value_error":
         return ConfigError("config", expected=f"a valid {where} in {origin}", found=message + more, remedy="Mend it there.")
     expected = message.removeprefix("input should be ")
-    hint = nearest(str(first["input"]), re.findall(r"'([^']*)'", message)) if first["type"] == "literal_error" else f"Mend {where}."
+    hint = (
+        nearest(str(first["input"]), re.findall(r"'([^']*)'", message)) if first["type"] == "literal_error" else f"Mend {where}."
+    )
     return ConfigError("config", expected=f"{where} in {origin} to be {expected}", found=f"{first['input']!r}{more}", remedy=hint)
 
 

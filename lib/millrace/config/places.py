@@ -23,7 +23,9 @@ class Found:
         try:
             return self.place.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ConfigError("config", expected=f"UTF-8 in {self.origin}", found=str(error), remedy="Save it as UTF-8.") from None
+            raise ConfigError(
+                "config", expected=f"UTF-8 in {self.origin}", found=str(error), remedy="Save it as UTF-8."
+            ) from None
 
 
 @dataclass(frozen=True)

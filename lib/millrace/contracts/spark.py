@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import types as T  # noqa: N812
+from pyspark.sql import types as T
 
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import DataType

@@ -100,7 +100,9 @@ class TableContract(Section):
             if name not in self.columns:
                 raise ValueError(f"the key column '{name}' is not among the columns. {nearest(name, self.columns)}")
             if self.columns[name].type in FLOATS:
-                raise ValueError(f"the key column '{name}' is a {self.columns[name].type}; a float has no exact text, take another key")
+                raise ValueError(
+                    f"the key column '{name}' is a {self.columns[name].type}; a float has no exact text, take another key"
+                )
         rules = [check.rule for check in self.checks]
         if len(set(rules)) != len(rules):
             raise ValueError("two checks have the same rule name")

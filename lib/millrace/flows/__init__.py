@@ -1,1 +1,1 @@
-"""flows."""
+"""The steps of a night, each one screen of named parts."""

@@ -32,6 +32,10 @@ def read_json(uri: str) -> Any:
     try:
         return json.loads(files.cat_file(path))
     except FileNotFoundError:
-        raise LakeError("artifacts", expected=f"the file {uri}", found="none", remedy="Run the step that writes it, with --force.") from None
+        raise LakeError(
+            "artifacts", expected=f"the file {uri}", found="none", remedy="Run the step that writes it, with --force."
+        ) from None
     except ValueError as error:
-        raise LakeError("artifacts", expected=f"JSON in {uri}", found=str(error), remedy="Run the step that writes it, with --force.") from None
+        raise LakeError(
+            "artifacts", expected=f"JSON in {uri}", found=str(error), remedy="Run the step that writes it, with --force."
+        ) from None

@@ -152,7 +152,7 @@ class Ledger:
 
     def last(self, *, step: str, run_id: str) -> Entry | None:
         """The newest entry of a run's step."""
-        return self._newest(lambda entry: True, step=step, run_id=run_id)
+        return self._newest(lambda _: True, step=step, run_id=run_id)
 
     def version_of(self, table: str) -> int | None:
         """The version of `table` that the newest `succeeded` entry about it names: the one that readers may use."""
@@ -236,7 +236,9 @@ def plan_step(ledger: Ledger, run: Run, step: Step, *, force: bool = False) -> P
     elif last is None:
         reason = "not done yet"
     else:
-        reason = {"started": "its last try was killed", "failed": "its last try failed"}.get(last.status, "its inputs or config have changed")
+        reason = {"started": "its last try was killed", "failed": "its last try failed"}.get(
+            last.status, "its inputs or config have changed"
+        )
     return Plan(step, inputs, key, done, reason)
 
 

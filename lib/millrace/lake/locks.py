@@ -66,7 +66,11 @@ def _acquire(handle: int, path: Path, name: str, wait_seconds: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise LakeError(
-                    "lock", expected=f"the lock {name}", found=_holder(path), remedy="Wait for it to end, then try again.", retry=True
+                    "lock",
+                    expected=f"the lock {name}",
+                    found=_holder(path),
+                    remedy="Wait for it to end, then try again.",
+                    retry=True,
                 ) from None
             time.sleep(0.05)
 

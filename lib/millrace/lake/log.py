@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import fsspec
@@ -73,9 +73,17 @@ def version_of(uri: str, metadata: Mapping[str, Any], *, newer_than: int) -> int
     return newer_than
 
 
-def num_output_rows(uri: str, version: int) -> int:
-    """Rows that the commit of `version` wrote, by its own metrics."""
-    return int(commit_info(uri, version).get("operationMetrics", {}).get("numOutputRows", 0))
+def num_rows(uri: str, version: int, nights: Collection[str] | None = None) -> int:
+    """Rows of a version, from the log's statistics; with `nights`, of the files that may hold rows of these nights."""
+    actions = pa.table(open_table(uri, version).get_add_actions(flatten=True)).to_pylist()
+    return sum(
+        action["num_records"]
+        for action in actions
+        if nights is None
+        or action.get("min._night") is None
+        or action["min._night"] != action["max._night"]
+        or action["min._night"] in nights
+    )
 
 
 def read_rows(uri: str, *, version: int | None = None, columns: list[str] | None = None) -> pa.Table:

@@ -31,17 +31,23 @@ def append(lake: Lake, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table,
     return _write(lake, table, rows, metadata, predicate=None)
 
 
-def replace(lake: Lake, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, *, where: Mapping[str, str], metadata: Mapping[str, str]) -> int:
+def replace(
+    lake: Lake, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, *, where: Mapping[str, str], metadata: Mapping[str, str]
+) -> int:
     """Puts rows in the place of those that equal `where`; the version that has them. Doing it twice changes nothing."""
     quoted = {column: value.replace("'", "''") for column, value in where.items()}
-    return _write(lake, table, rows, metadata, predicate=" AND ".join(f"{column} = '{value}'" for column, value in quoted.items()))
+    return _write(
+        lake, table, rows, metadata, predicate=" AND ".join(f"{column} = '{value}'" for column, value in quoted.items())
+    )
 
 
 def _write(
     lake: Lake, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, metadata: Mapping[str, str], predicate: str | None
 ) -> int:
     schema = schema_of(table)
-    data = rows.select(schema.names).cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    data = (
+        rows.select(schema.names).cast(schema) if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=schema)
+    )
     uri = lake.path(table)
     commit = CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(metadata), sort_keys=True)})
     with locks.short(lake, table):

@@ -17,10 +17,9 @@ PLAIN = {
     "delta.checkpointInterval": "20",
     "delta.minReaderVersion": "1",
 }
-"""For whatever Petastorm or DuckDB reads."""
-MERGED = {**PLAIN, "delta.enableDeletionVectors": "true"}
-"""For tables that only Spark reads: a change then copies no untouched rows."""
-del MERGED["delta.minReaderVersion"]
+"""Set, not left to defaults. Deletion vectors stay off: whole files of a night are replaced, so there is nothing that they would
+save, and neither Petastorm nor deltalake reads a table that has them."""
+
 
 
 def write_nights(

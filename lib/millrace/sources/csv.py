@@ -40,7 +40,9 @@ def check(path: str, contract: TableContract) -> None:
             remedy=f"Mend the file, or the contract {contract.name}.",
         )
     if len(set(header)) != len(header):
-        raise ContractError("ingest", expected=f"each column once in {path}", found=", ".join(header), remedy="Mend the file's first line.")
+        raise ContractError(
+            "ingest", expected=f"each column once in {path}", found=", ".join(header), remedy="Mend the file's first line."
+        )
     added = [name for name in header if name not in contract.columns]
     if added and contract.evolution.added == "refuse":
         raise ContractError(
@@ -105,9 +107,15 @@ def _rows(stream: IO[str], path: str) -> Iterator[list[str]]:
         yield from reader
     except (EOFError, OSError, zlib.error) as error:
         raise SourceError(
-            "ingest", expected=f"a whole file at {path}", found=f"that it is damaged ({error})", remedy="Fetch it again, then run the night again."
+            "ingest",
+            expected=f"a whole file at {path}",
+            found=f"that it is damaged ({error})",
+            remedy="Fetch it again, then run the night again.",
         ) from None
     except csv.Error as error:
         raise SourceError(
-            "ingest", expected=f"CSV in {path}", found=f"{error} at line {reader.line_num}", remedy="Mend that line, then run the night again."
+            "ingest",
+            expected=f"CSV in {path}",
+            found=f"{error} at line {reader.line_num}",
+            remedy="Mend that line, then run the night again.",
         ) from None

@@ -41,5 +41,7 @@ def _identify(path: str) -> RawFile:
                 digest.update(block)
                 num_bytes += len(block)
     except OSError as error:
-        raise SourceError("ingest", expected=f"to read {path}", found=error.strerror or str(error), remedy="Check its permissions.") from None
+        raise SourceError(
+            "ingest", expected=f"to read {path}", found=error.strerror or str(error), remedy="Check its permissions."
+        ) from None
     return RawFile(path, num_bytes, digest.hexdigest())

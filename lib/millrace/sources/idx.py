@@ -34,7 +34,10 @@ def pairs(paths: list[str]) -> list[tuple[str, str]]:
         other = stem.replace(_IMAGES, _LABELS) if stem.endswith(_IMAGES) else stem.replace(_LABELS, _IMAGES)
         if other == stem or other not in by_stem:
             raise SourceError(
-                "ingest", expected=f"files in pairs, NAME{_IMAGES} and NAME{_LABELS}", found=f"{path} alone", remedy="Fetch the other one."
+                "ingest",
+                expected=f"files in pairs, NAME{_IMAGES} and NAME{_LABELS}",
+                found=f"{path} alone",
+                remedy="Fetch the other one.",
             )
         if stem.endswith(_IMAGES):
             found.append((path, by_stem[other]))
@@ -53,7 +56,10 @@ def check(pair: tuple[str, str], contract: TableContract) -> None:
     missing = [name for name in contract.columns if name not in _COLUMNS]
     if missing or len(contract.columns) != len(_COLUMNS):
         raise SourceError(
-            "ingest", expected=f"the columns {', '.join(_COLUMNS)} in {contract.name}", found=", ".join(contract.columns), remedy="Mend the contract."
+            "ingest",
+            expected=f"the columns {', '.join(_COLUMNS)} in {contract.name}",
+            found=", ".join(contract.columns),
+            remedy="Mend the contract.",
         )
     counts = []
     for path, num_dimensions in zip(pair, (3, 1), strict=True):
@@ -61,7 +67,10 @@ def check(pair: tuple[str, str], contract: TableContract) -> None:
             counts.append(_header(stream, path, num_dimensions)[0])
     if counts[0] != counts[1]:
         raise SourceError(
-            "ingest", expected=f"as many labels as images in {pair[1]}", found=f"{counts[1]} labels, {counts[0]} images", remedy="Fetch both files again."
+            "ingest",
+            expected=f"as many labels as images in {pair[1]}",
+            found=f"{counts[1]} labels, {counts[0]} images",
+            remedy="Fetch both files again.",
         )
 
 
@@ -88,7 +97,9 @@ def read(pair: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBa
                 "digit": pa.array(labels[start : start + rows]),
                 "_source_file": pa.array([images_path] * rows),
             }
-            arrays = [columns[field.name].cast(field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema]
+            arrays = [
+                columns[field.name].cast(field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema
+            ]
             yield pa.record_batch(arrays, schema=schema)
         _at_end(stream, images_path)
 
@@ -103,7 +114,10 @@ def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
     expected = bytes([0, 0, 8, num_dimensions])
     if magic != expected:
         raise SourceError(
-            "ingest", expected=f"the magic number {expected.hex()} in {path}", found=magic.hex(), remedy="It is no idx file of this kind: fetch it again."
+            "ingest",
+            expected=f"the magic number {expected.hex()} in {path}",
+            found=magic.hex(),
+            remedy="It is no idx file of this kind: fetch it again.",
         )
     return list(struct.unpack(f">{num_dimensions}I", _exactly(stream, 4 * num_dimensions, path)))
 
@@ -129,5 +143,8 @@ def _at_end(stream: IO[bytes], path: str) -> None:
 
 def _damaged(path: str, what: str) -> SourceError:
     return SourceError(
-        "ingest", expected=f"a whole file at {path}", found=f"that it is damaged ({what})", remedy="Fetch it again, then run the night again."
+        "ingest",
+        expected=f"a whole file at {path}",
+        found=f"that it is damaged ({what})",
+        remedy="Fetch it again, then run the night again.",
     )

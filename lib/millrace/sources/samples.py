@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 
-
 from millrace import observe
 from millrace.lake.artifacts import write_text
 from millrace.sources.files import list_files
@@ -41,5 +40,3 @@ def write_digits(directory: str) -> None:
 
 
 SAMPLES = {"digits": write_digits}
-
-

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from millrace.transforms.identity import encoded
 
 
-def tag_duplicates(rows: DataFrame, *, columns: Sequence[str], rule: str, standing: DataFrame | None = None) -> DataFrame:
-    """The same rows; of those equal in `columns` all but the first by (_night, _source_file, row_id) are tagged as dropped by `rule`.
+def tag_duplicates(
+    rows: DataFrame, *, columns: Sequence[str], rule: str, tie_break: Sequence[str], standing: DataFrame | None = None
+) -> DataFrame:
+    """The same rows; of those equal in `columns` all but the first are tagged as dropped by `rule`.
 
-    Rows that have a tag are passed over. A row that `standing` has already (rows of other nights) is a duplicate of it.
+    First is the earliest by (_night, _source_file, row_id), then by the columns of `tie_break`, so that no chance decides. Rows that have a tag are passed over. A row that `standing` has already (rows of other nights) is a duplicate of it.
     """
     digest = F.sha2(encoded(rows.schema, columns), 256)
-    hashed = rows.withColumn("_digest", F.when(F.col("_rule").isNull(), digest))
-    order = Window.partitionBy("_digest").orderBy("_night", "_source_file", "row_id", "_position")
-    is_later = F.col("_digest").isNotNull() & (F.row_number().over(order) > 1)
+    hashed = rows.withColumn("_digest", F.coalesce(F.when(F.col("_rule").isNull(), digest), F.concat(F.lit("-"), "row_id")))
+    order = Window.partitionBy("_digest").orderBy("_night", "_source_file", "row_id", *tie_break)
+    is_later = F.col("_rule").isNull() & (F.row_number().over(order) > 1)
     if standing is not None:
         known = standing.select(F.sha2(encoded(standing.schema, columns), 256).alias("_digest")).distinct()
         hashed = hashed.join(known.withColumn("_known", F.lit(True)), on="_digest", how="left")

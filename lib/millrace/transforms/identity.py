@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 from pyspark.sql import Column
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, DateType, IntegralType, StringType, StructType, TimestampType
 
 from millrace.errors import ContractError
