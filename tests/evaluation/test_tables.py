@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from millrace.config.places import Places
+from millrace.contracts.table import load_contract
 from millrace.errors import ContractError
 from millrace.evaluation.metrics import Metric, classification_metrics, confusion_counts, log_loss
 from millrace.evaluation.tables import (
@@ -136,3 +138,16 @@ def test_scores_of_another_width_are_refused() -> None:
         "evaluate: expected scores of shape (2, 3); found shape (2, 4). "
         "Use the rows and the class list that the model was evaluated with."
     )
+
+
+@pytest.mark.parametrize(
+    ("contract", "schema", "of_the_flow"),
+    [
+        ("metrics_evaluation", EVALUATION_SCHEMA, {"pipeline", "run_id", "_night"}),
+        ("metrics_confusion", CONFUSION_SCHEMA, {"pipeline", "run_id", "_night"}),
+        ("predictions", PREDICTIONS_SCHEMA, {"_night"}),
+    ],
+)
+def test_schemas_are_the_contracts(contract: str, schema: pa.Schema, of_the_flow: set[str]) -> None:
+    stated = load_contract(contract, Places.standard()).arrow_schema
+    assert list(schema) == [field for field in stated if field.name not in of_the_flow]

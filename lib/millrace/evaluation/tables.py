@@ -1,6 +1,6 @@
 """The rows of metrics/evaluation, metrics/confusion and predictions, as Arrow tables.
 
-The flow adds what it alone knows: `pipeline`, `run_id` (where a schema here lacks it) and `_night`.
+The schemas are those of the contracts without the columns that the flow adds: `pipeline`, `_night` and, in metrics/, `run_id`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _STAGE = "evaluate"
 
 EVALUATION_SCHEMA = pa.schema(
     [
-        pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("model_version", pa.int32(), nullable=False),
         pa.field("dataset_version", pa.int64(), nullable=False),
         pa.field("artifact", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
@@ -36,7 +36,7 @@ EVALUATION_SCHEMA = pa.schema(
 
 CONFUSION_SCHEMA = pa.schema(
     [
-        pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("model_version", pa.int32(), nullable=False),
         pa.field("artifact", pa.string(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
@@ -49,11 +49,11 @@ PREDICTIONS_SCHEMA = pa.schema(
     [
         pa.field("row_id", pa.string(), nullable=False),
         pa.field("run_id", pa.string(), nullable=False),
-        pa.field("model_version", pa.int64(), nullable=False),
+        pa.field("model_version", pa.int32(), nullable=False),
         pa.field("split", pa.string(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("predicted", pa.string(), nullable=False),
-        pa.field("scores", pa.list_(pa.field("element", pa.float32(), nullable=False)), nullable=False),
+        pa.field("scores", pa.list_(pa.float32()), nullable=False),
     ]
 )
 
@@ -137,7 +137,7 @@ def predictions_table(
     columns = {
         "row_id": pa.array(row_ids, pa.string()) if not isinstance(row_ids, pa.Array) else row_ids.cast(pa.string()),
         "run_id": pa.repeat(run_id, num_rows),
-        "model_version": pa.repeat(pa.scalar(model_version, pa.int64()), num_rows),
+        "model_version": pa.repeat(pa.scalar(model_version, pa.int32()), num_rows),
         "split": pa.repeat(split, num_rows),
         "label": names.take(pa.array(labels)),
         "predicted": names.take(pa.array(predicted_indices(scores))),

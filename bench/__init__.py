@@ -1,0 +1,1 @@
+"""The benchmarks: each against a peer in one run. `python -m bench [NAME...]`."""

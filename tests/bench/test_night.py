@@ -1,0 +1,252 @@
+"""The night's benchmark: its arithmetic, and reading a lake."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from deltalake import write_deltalake
+from millrace.errors import LakeError, SourceError
+
+from bench import plain_mnist
+from bench.night import KEY, NightRun, Round, ScriptRun, data_directory, summarise
+from bench.night_records import (
+    NightRecord,
+    Span,
+    covered_seconds,
+    read_night,
+    seconds_by_name,
+    step_spans,
+    timing_spans,
+    train_keys,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)
+RUN_ID = "mnist-2026-11-22-0a1b2c3d"
+
+
+def _at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def _ledger_row(step: str, status: str, started: float, ended: float | None, *, run_id: str = RUN_ID) -> dict[str, object]:
+    ended_at = None if ended is None else _at(ended)
+    return {
+        "pipeline": "mnist",
+        "run_id": run_id,
+        "step": step,
+        "status": status,
+        "started_at": _at(started),
+        "ended_at": ended_at,
+    }
+
+
+LEDGER = [
+    _ledger_row("train", "started", 15.0, None),
+    _ledger_row("train", "failed", 15.0, 16.0),
+    _ledger_row("train", "succeeded", 17.0, 47.0),
+    _ledger_row("ingest", "succeeded", 0.0, 10.0),
+    _ledger_row("nightly", "succeeded", 0.0, 50.0),
+]
+LOG = [
+    json.dumps({"time": _at(-1.0).isoformat(), "event": "timing", "message": "", "name": "session", "seconds": 4.0}),
+    json.dumps({"time": _at(20.0).isoformat(), "event": "message", "message": "epoch 1"}),
+    json.dumps({"time": _at(22.0).isoformat(), "event": "timing", "message": "", "name": "workers/start", "seconds": 5.0}),
+    json.dumps({"time": _at(21.0).isoformat(), "event": "timing", "message": "", "name": "tensorflow", "seconds": 3.0}),
+    json.dumps({"time": _at(46.0).isoformat(), "event": "timing", "message": "", "name": "epochs", "seconds": 24.0}),
+    json.dumps({"time": _at(0.5).isoformat(), "event": "timing", "message": "", "name": "ledger", "seconds": 0.25}),
+    json.dumps({"time": _at(47.5).isoformat(), "event": "timing", "message": "", "name": "ledger", "seconds": 0.5}),
+    '{"time": "2026-11-22T03:00:50+00:00", "event": "tim',
+]
+
+
+def test_steps_are_the_succeeded_ones_of_the_run_in_order() -> None:
+    others = [_ledger_row("ingest", "succeeded", 0.0, 3.0, run_id="digits-2026-11-22-ffffffff")]
+    found = step_spans([*LEDGER, *others], run_id=RUN_ID)
+    assert [(span.name, span.seconds) for span in found] == [("ingest", 10.0), ("train", 30.0)]
+
+
+def test_timings_are_added_up_by_name() -> None:
+    assert seconds_by_name(timing_spans(LOG)) == {
+        "session": 4.0,
+        "workers/start": 5.0,
+        "tensorflow": 3.0,
+        "epochs": 24.0,
+        "ledger": 0.75,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0.0),
+        ([(1.0, 3.0)], 2.0),
+        ([(1.0, 5.0), (2.0, 3.0)], 4.0),  # nested: counted once
+        ([(1.0, 3.0), (2.0, 5.0)], 4.0),  # overlapping
+        ([(8.0, 14.0)], 2.0 + 2.0),  # in two steps, with a gap between them
+        ([(10.5, 11.5)], 0.0),  # between the steps
+        ([(-5.0, 30.0)], 18.0),
+    ],
+)
+def test_covered_seconds(spans: list[tuple[float, float]], seconds: float) -> None:
+    steps = [Span("a", 0.0, 10.0), Span("b", 12.0, 20.0)]
+    assert covered_seconds([Span("x", *span) for span in spans], within=steps) == seconds
+
+
+def _record() -> NightRecord:
+    return NightRecord(run_id=RUN_ID, steps=step_spans(LEDGER, run_id=RUN_ID), timings=timing_spans(LOG), accuracy=0.98)
+
+
+def test_the_fixed_part_counts_nothing_twice() -> None:
+    record = _record()
+    assert record.outside_seconds(60.0) == pytest.approx(20.0)
+    # workers from 17 to 22 with TensorFlow's import from 18 to 21 inside, one ledger commit of 0.25 s; session and the other
+    # commit lie outside of the steps and are in the 20 s already
+    assert record.fixed_seconds(60.0) == pytest.approx(20.0 + 5.0 + 0.25)
+
+
+def _round(wall_1: float, wall_script: float, wall_2: float) -> Round:
+    printed = {"seconds": {"read": 0.5, "fit": wall_script - 2}, "accuracy": 0.975, "num_train_rows": 50981}
+    return Round(NightRun(wall_1, _record()), ScriptRun(wall_script, printed), NightRun(wall_2, _record()))
+
+
+def test_summary_takes_medians_of_each_round() -> None:
+    # ratios with one worker: 3, 5 and 2.5
+    result = summarise([_round(60.0, 20.0, 80.0), _round(50.0, 10.0, 70.0), _round(75.0, 30.0, 60.0)])
+    figures = {figure.name: (figure.value, figure.unit) for figure in result.figures}
+    assert figures["night_vs_plain_script"] == (3.0, "ratio")
+    assert figures["night_vs_plain_script_2_workers"] == (4.0, "ratio")
+    assert figures["night_1_worker"] == (60.0, "s")
+    assert figures["plain_script"] == (20.0, "s")
+    assert figures["1_worker/step/train"] == (30.0, "s")
+    assert figures["1_worker/fixed/process and session start"] == (pytest.approx(20.0), "s")
+    assert figures["1_worker/fixed"] == (pytest.approx(25.25), "s")
+    assert figures["1_worker/fixed/workers/start"] == (5.0, "s")
+    assert "1_worker/fixed/epochs" not in figures
+    assert figures["plain_script/fit"] == (18.0, "s")
+    assert figures["accuracy_plain_script"] == (0.975, "share")
+    assert {figure.name: figure.value for figure in result.details} == {
+        "1_worker/timing/epochs": 24.0,
+        "round_1/night_1_worker": 60.0,
+        "round_1/plain_script": 20.0,
+        "round_1/night_2_workers": 80.0,
+        "round_2/night_1_worker": 50.0,
+        "round_2/plain_script": 10.0,
+        "round_2/night_2_workers": 70.0,
+        "round_3/night_1_worker": 75.0,
+        "round_3/plain_script": 30.0,
+        "round_3/night_2_workers": 60.0,
+    }
+    (bound,) = result.bounds
+    assert (bound.name, bound.value, bound.op, bound.bound, bound.holds) == ("night_vs_plain_script", 3.0, "<=", 4.0, True)
+
+
+def _write_lake(lake: Path, ledger: list[dict[str, object]]) -> None:
+    write_deltalake(str(lake / "metrics" / "runs"), pa.Table.from_pylist(ledger))
+    evaluation = [
+        {"artifact": artifact, "split": split, "slice": "all", "metric": metric, "value": value}
+        for artifact, split, metric, value in [
+            ("keras", "test", "accuracy", 0.9765),
+            ("h5", "test", "accuracy", 0.9764),
+            ("keras", "validation", "accuracy", 0.9),
+            ("keras", "test", "recall", 0.8),
+        ]
+    ]
+    write_deltalake(str(lake / "metrics" / "evaluation"), pa.Table.from_pylist(evaluation))
+    log = lake / "artifacts" / "mnist" / RUN_ID / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text("\n".join(LOG))
+
+
+def test_a_night_is_read_from_its_lake(tmp_path: Path) -> None:
+    _write_lake(tmp_path, LEDGER)
+    record = read_night(tmp_path, pipeline="mnist")
+    assert (record.run_id, record.accuracy) == (RUN_ID, 0.9765)
+    assert seconds_by_name(record.steps) == {"ingest": 10.0, "train": 30.0}
+    assert seconds_by_name(record.timings)["tensorflow"] == 3.0
+
+
+def test_a_lake_with_two_runs_is_refused(tmp_path: Path) -> None:
+    _write_lake(tmp_path, [*LEDGER, _ledger_row("train", "succeeded", 60.0, 90.0, run_id="mnist-2026-11-22-ffffffff")])
+    with pytest.raises(LakeError) as error:
+        read_night(tmp_path, pipeline="mnist")
+    assert str(error.value) == "bench: expected one run of mnist in the lake; found 2. Give the benchmark a fresh lake."
+
+
+def _write_silver(lake: Path, last_commits: list[list[dict[str, object]]]) -> None:
+    """A table with deletion vectors switched on, as far as its log and files go, that begins with old.parquet."""
+    table = lake / "silver" / "mnist"
+    (table / "_delta_log").mkdir(parents=True)
+    for name, rows in {
+        "old.parquet": [("train", 99, "train")],
+        "a b.parquet": [("train", 5, "train"), ("t10k", 1, "test"), ("train", 2, "validation")],
+        "c.parquet": [("train", 3, "train")],
+    }.items():
+        columns = dict(zip(("subset", "index", "split"), map(list, zip(*rows, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), table / name)
+    first = [{"protocol": {"minReaderVersion": 3, "readerFeatures": ["deletionVectors"]}}, {"add": {"path": "old.parquet"}}]
+    for version, actions in enumerate([first, *last_commits]):
+        path = table / "_delta_log" / f"{version:020d}.json"
+        path.write_text("\n".join(json.dumps(action) for action in actions) + "\n")
+
+
+def test_train_keys_come_from_the_live_files_of_silver(tmp_path: Path) -> None:
+    replaced = [
+        {"add": {"path": "a%20b.parquet"}},
+        {"add": {"path": "c.parquet"}},
+        {"remove": {"path": "old.parquet"}},
+        {"commitInfo": {"operation": "WRITE"}},
+    ]
+    _write_silver(tmp_path, [replaced])
+    assert train_keys(tmp_path, pipeline="mnist", columns=KEY).to_pylist() == [
+        {"subset": "train", "index": 3},
+        {"subset": "train", "index": 5},
+    ]
+
+
+DELETED = {"add": {"path": "old.parquet", "deletionVector": {"storageType": "u", "pathOrInlineDv": "x", "offset": 1}}}
+REMOVED = {"remove": {"path": "old.parquet"}}
+
+
+@pytest.mark.parametrize(
+    ("commits", "found"),
+    [
+        ([[DELETED, REMOVED]], "deleted rows"),  # in the order in which Spark writes them
+        ([[REMOVED, DELETED]], "deleted rows"),
+        ([[REMOVED]], "nothing"),
+    ],
+)
+def test_deleted_rows_are_refused(commits: list[list[dict[str, object]]], found: str, tmp_path: Path) -> None:
+    _write_silver(tmp_path, commits)
+    with pytest.raises(LakeError) as error:
+        train_keys(tmp_path, pipeline="mnist", columns=KEY)
+    assert str(error.value) == (
+        f"bench: expected the rows of a first night in {tmp_path}/silver/mnist; found {found}. Give the benchmark a fresh lake."
+    )
+
+
+def test_the_data_may_be_gzipped_or_plain(tmp_path: Path) -> None:
+    (tmp_path / "mnist").mkdir()
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz"):
+        (tmp_path / "mnist" / name).touch()
+    with pytest.raises(SourceError, match="found no t10k-labels-idx1-ubyte there"):
+        data_directory({"MILLRACE_DATA": str(tmp_path)})
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte").touch()
+    assert data_directory({"MILLRACE_DATA": str(tmp_path)}) == tmp_path
+
+
+def test_the_script_does_what_the_pipeline_says() -> None:
+    pipeline = yaml.safe_load((ROOT / "conf" / "pipelines" / "mnist.yaml").read_text())
+    assert pipeline["training"]["epochs"] == plain_mnist.EPOCHS
+    assert pipeline["training"]["batch_size"] == plain_mnist.BATCH_SIZE
+    assert pipeline["split"]["fractions"]["train"] == plain_mnist.TRAIN_SHARE
+    assert pipeline["clean"] == [{"drop_duplicates": ["image"]}]
+    assert pipeline["model"] == {"family": "mlp", "hidden": [512], "activation": "relu"}
+    assert pipeline["training"]["optimizer"] == {"name": "adam", "learning_rate": 0.001}
+    assert set(pipeline["publish"]["exports"]) == {"keras", "h5", "saved_model"}
