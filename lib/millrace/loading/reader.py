@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -70,9 +70,10 @@ class PlannedReader:
             limit_bytes=memory_limit_bytes,
         )
 
-    def batches(self, epoch: int, *, first_step: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, *, first_step: int = 0, beat: Callable[[], object] = lambda: None) -> Iterator[Batch]:
         """The rank's batches from `first_step` to the epoch's end, one for every step; nothing before it is read.
 
+        `beat` is called in the calling thread for every row group that has arrived: a slow store does not look like a hang then.
         A rank without rows in a step gets one row of weight 0, so that every rank has a batch to take part with. Raises LakeError
         and ContractError as `row_groups_in_order` does.
         """
@@ -80,7 +81,7 @@ class PlannedReader:
         pieces = plan.pieces(self._shards, first_step=first_step)
         order = pieces.read_order()
         with row_groups_in_order(self._index, order, self._columns, num_threads=self._num_threads) as row_groups:
-            windows = _Windows(plan, self._shards, pieces, self._columns, row_groups)
+            windows = _Windows(plan, self._shards, pieces, self._columns, row_groups, beat)
             for step in range(first_step, self._spec.num_steps):
                 yield self._batch(windows, step)
 
@@ -115,8 +116,9 @@ class _Windows:
         pieces: Pieces,
         columns: Sequence[ColumnSpec],
         row_groups: Iterator[tuple[int, Columns]],
+        beat: Callable[[], object],
     ) -> None:
-        self._plan, self._shards, self._pieces, self._row_groups = plan, shards, pieces, row_groups
+        self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
         self._window = -1
         self._order: dict[int, npt.NDArray[np.int64]] = {}  # shard -> rows of its window, shuffled
         self._held: dict[int, Columns] = {}  # row group -> columns, as long as a later piece needs it
@@ -149,6 +151,7 @@ class _Windows:
         while number not in self._held:
             arrived, columns = next(self._row_groups)
             self._held[arrived] = columns
+            self._beat()
         shard, offset = int(self._pieces.shard[piece]), int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():

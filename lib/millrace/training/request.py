@@ -1,0 +1,160 @@
+"""What a training run is asked to do and what it gives back; both travel as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from millrace.config.models import ModelConfig, TrainingConfig
+from millrace.loading.columns import ColumnSpec
+from millrace.loading.files import read_bytes
+from millrace.loading.index import DatasetIndex
+from millrace.loading.plan import PlanSpec, default_virtual_shards, window_rows_for
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """One training run."""
+
+    train: DatasetIndex | str
+    """The rows to train on: an index, or the address of one as JSON."""
+    validation: DatasetIndex | str | None
+    """The rows that each epoch is validated on; None or no rows: no validation."""
+    feature: ColumnSpec
+    """The model's input, a uint8 tensor column."""
+    divisor: float
+    """The model divides the raw values by it."""
+    label: str
+    """Column of integers from 0 to num_classes - 1."""
+    num_classes: int
+    model: ModelConfig
+    training: TrainingConfig
+    checkpoints: str
+    """Directory of the run's checkpoints, a path or an fsspec address that every worker's host can reach."""
+
+    @property
+    def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
+        """What is read of each row: the feature, and the label as int32."""
+        return self.feature, ColumnSpec(name=self.label, dtype="int32")
+
+    def plan(self, train: DatasetIndex) -> PlanSpec:
+        """The plan of the run. Raises PlanError."""
+        training = self.training
+        shards = training.virtual_shards or default_virtual_shards(training.batch_size)
+        divides = training.batch_size % shards == 0
+        window_rows = window_rows_for(
+            shuffle_bytes=training.shuffle_bytes,
+            row_bytes=sum(column.row_bytes for column in self.columns),
+            global_batch=training.batch_size,
+            virtual_shards=shards if divides else 1,  # the spec refuses what does not divide
+        )
+        return PlanSpec(
+            seed=training.seed,
+            global_batch=training.batch_size,
+            virtual_shards=shards,
+            window_rows=window_rows,
+            row_group_rows=train.row_group_rows(),
+            dataset=train.fingerprint(),
+        )
+
+    def fingerprint(self, plan: PlanSpec) -> str:
+        """SHA-256 in hex of all that the weights after an epoch depend on, the number of workers and of epochs aside."""
+        parts = [
+            plan.fingerprint(),
+            self.model.model_dump(mode="json"),
+            self.training.optimizer.model_dump(mode="json"),
+            self.training.loss,
+            asdict(self.feature),
+            self.divisor,
+            self.label,
+            self.num_classes,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """A text that `from_json` reads."""
+        content = {
+            "train": _index_out(self.train),
+            "validation": _index_out(self.validation),
+            "feature": asdict(self.feature),
+            "divisor": self.divisor,
+            "label": self.label,
+            "num_classes": self.num_classes,
+            "model": self.model.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "checkpoints": self.checkpoints,
+        }
+        return json.dumps(content)
+
+    @staticmethod
+    def from_json(text: str) -> TrainRequest:
+        """The request that `to_json` wrote."""
+        content = json.loads(text)
+        train = _index_in(content["train"])
+        assert train is not None
+        feature = content["feature"] | {"shape": tuple(content["feature"]["shape"])}
+        return TrainRequest(
+            train=train,
+            validation=_index_in(content["validation"]),
+            feature=ColumnSpec(**feature),
+            divisor=content["divisor"],
+            label=content["label"],
+            num_classes=content["num_classes"],
+            model=ModelConfig.model_validate(content["model"]),
+            training=TrainingConfig.model_validate(content["training"]),
+            checkpoints=content["checkpoints"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a run that finished gives back."""
+
+    rows: tuple[dict[str, Value], ...]
+    """Rows of metrics/epochs: epoch (from 1), step (steps so far), split, metric (loss or accuracy), value, learning_rate,
+    rows_per_second."""
+    weights: str
+    """Address of the last checkpoint; `millrace.training.checkpoint.load_weights` reads it."""
+    weight_hash: str
+    """SHA-256 in hex of weights and optimizer state, equal on all ranks."""
+    num_steps: int
+    """Optimizer steps in the lineage of the weights."""
+    num_rows_seen: int
+    """Rows trained on in the lineage of the weights, over all epochs."""
+    num_workers: int
+    first_epoch: int
+    """The epoch, from 1, that this call started with: above 1 where it went on from a checkpoint, above the last where nothing
+    was left to do."""
+    notes: tuple[str, ...]
+    """Remarks for the log, such as a damaged checkpoint that was passed over."""
+
+    def to_json(self) -> str:
+        """A text that `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> TrainResult:
+        """The result that `to_json` wrote."""
+        content: dict[str, Any] = json.loads(text)
+        return TrainResult(**(content | {"rows": tuple(content["rows"]), "notes": tuple(content["notes"])}))
+
+
+def resolve_index(index: DatasetIndex | str) -> DatasetIndex:
+    """The index itself, read where only its address is given. Raises LakeError and OSError."""
+    return index if isinstance(index, DatasetIndex) else DatasetIndex.from_json(read_bytes(index).decode())
+
+
+def _index_out(index: DatasetIndex | str | None) -> dict[str, str] | None:
+    if index is None:
+        return None
+    return {"uri": index} if isinstance(index, str) else {"index": index.to_json()}
+
+
+def _index_in(content: dict[str, str] | None) -> DatasetIndex | str | None:
+    if content is None:
+        return None
+    return content["uri"] if "uri" in content else DatasetIndex.from_json(content["index"])

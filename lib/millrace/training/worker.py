@@ -1,0 +1,90 @@
+"""What each Horovod process runs. TensorFlow is imported only when threads, devices and environment are set."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import MutableMapping, Sequence
+
+from millrace.errors import MillraceError
+from millrace.training.heartbeat import Heartbeat
+from millrace.training.request import TrainRequest
+
+_ALLOWED_NAMES = {
+    "CUDA_HOME",
+    "HOME",
+    "JAVA_HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "MILLRACE_DATA",
+    "PATH",
+    "PYTHONHASHSEED",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+}
+_ALLOWED_PREFIXES = ("HOROVOD_", "LC_", "NCCL_", "OMP_", "TF_")
+
+
+def is_allowed(name: str) -> bool:
+    """Whether a worker may keep this environment variable."""
+    return name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)
+
+
+def clean_environment(environment: MutableMapping[str, str]) -> None:
+    """Drops every variable that is not on the allow-list, Horovod's own secret included, before anything else can read it."""
+    for name in [name for name in environment if not is_allowed(name)]:
+        del environment[name]
+
+
+def run_worker(request_json: str, address: tuple[str, int], token: str, *, gpus: Sequence[str]) -> str | None:
+    """Trains as one rank of the run; gives rank 0's TrainResult as JSON, None on the others.
+
+    `gpus` are the devices that Spark has assigned to this task. What fails is sent to the driver, then the process ends with code
+    1: an exception that unwinds would wait for Horovod's other ranks.
+    """
+    clean_environment(os.environ)
+    rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
+    request = TrainRequest.from_json(request_json)
+    _set_devices(gpus, threads=request.training.threads_per_worker)
+    link = Heartbeat(address, token, rank)
+    try:
+        result = _train(request, rank, world_size, link)
+    except BaseException as error:
+        link.send("error", error=_describe(error), collective=is_collective(error))
+        sys.stderr.flush()
+        os._exit(1)
+    link.close()
+    return result if rank == 0 else None
+
+
+def is_collective(error: BaseException) -> bool:
+    """Whether this rank only suffers from what another one did: the cause stands in that one's error."""
+    return "Horovod" in type(error).__name__ or "Horovod" in str(error)
+
+
+def _train(request: TrainRequest, rank: int, world_size: int, link: Heartbeat) -> str:
+    import tensorflow as tf
+
+    threads = request.training.threads_per_worker
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    from millrace.training.loop import train
+    from millrace.training.ranks import Ranks
+
+    return train(request, Ranks(rank=rank, world_size=world_size), tell=link.send).to_json()
+
+
+def _set_devices(gpus: Sequence[str], *, threads: int) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0] if gpus else os.environ.get("HOROVOD_LOCAL_RANK", "0")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def _describe(error: BaseException) -> str:
+    return error.to_wire() if isinstance(error, MillraceError) else "".join(traceback.format_exception(error)).strip()
