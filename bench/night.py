@@ -122,10 +122,14 @@ def _parts(nights: Sequence[NightRun], *, prefix: str) -> list[Figure]:
     """Seconds of each step, and the fixed part with what it is made of."""
     fixed_total = statistics.median(night.record.fixed_seconds(night.wall_seconds) for night in nights)
     outside = statistics.median(night.record.outside_seconds(night.wall_seconds) for night in nights)
+    workers = statistics.median(night.record.worker_start_seconds() for night in nights)
+    epochs = statistics.median(night.record.epoch_seconds for night in nights)
     return [
         *_medians([seconds_by_name(night.record.steps) for night in nights], prefix=f"{prefix}step/"),
+        Figure(f"{prefix}epochs", epochs, "s"),
         Figure(f"{prefix}fixed", fixed_total, "s"),
-        Figure(f"{prefix}fixed/process and session start", outside, "s"),
+        Figure(f"{prefix}fixed/outside of the steps", outside, "s"),
+        Figure(f"{prefix}fixed/workers but for their epochs", workers, "s"),
         *_medians([_timings(night, fixed=True) for night in nights], prefix=f"{prefix}fixed/"),
     ]
 

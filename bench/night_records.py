@@ -1,7 +1,7 @@
-"""What a finished night tells of its time: the ledger's steps, the log's timings, and which of it is fixed.
+"""What a finished night tells of its time: the ledger's steps, the log's timings, the epochs, and which of it is fixed.
 
-Fixed is what does not grow with rows or epochs: everything outside of the steps (process and session start, the ledger's last
-commits, the end), and inside of them what the log times under a name of FIXED.
+Fixed is what does not grow with rows or epochs: everything outside of the steps (process start, the last commits, the end), what
+the log times under a name of FIXED, and of the workers' time what is neither training nor validation.
 """
 
 from __future__ import annotations
@@ -20,24 +20,11 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from millrace.errors import LakeError
 
-FIXED = frozenset(
-    (
-        "session",
-        "ledger",
-        "lock",
-        "workers",
-        "tensorflow",
-        "index",
-        "plan",
-        "model",
-        "export",
-        "checksum",
-        "registry",
-        "plots",
-        "metrics",
-    )
-)
-"""First parts of timing names (`export` of `export/h5`) whose work is the same for ten rows and for ten million."""
+FIXED = ("session", "ledger", "train/index", "publish/export", "publish/plots")
+"""Timings, with those below them (publish/export/h5), whose work is the same for ten rows and for ten million."""
+
+WORKERS = "train/workers"
+"""The timing from the call for workers to their end."""
 
 NIGHT_STEP = "nightly"
 """The ledger's row about the whole night, which is no step of it."""
@@ -89,9 +76,18 @@ def seconds_by_name(spans: Iterable[Span]) -> dict[str, float]:
     return total
 
 
+def epoch_seconds(rows: Iterable[Mapping[str, Any]], *, num_rows: Mapping[str, int]) -> float:
+    """Seconds of all epochs, training and validation, from metrics/epochs and the rows of each split.
+
+    metrics/epochs has a row for each metric; those of one epoch and split carry the same rows_per_second.
+    """
+    speeds = {(row["epoch"], row["split"]): float(row["rows_per_second"]) for row in rows if row["rows_per_second"]}
+    return sum(num_rows.get(split, 0) / speed for (_, split), speed in speeds.items())
+
+
 def is_fixed(name: str) -> bool:
     """Whether a timing's work grows with neither rows nor epochs."""
-    return name.partition("/")[0] in FIXED
+    return any(f"{name}/".startswith(f"{fixed}/") for fixed in FIXED)
 
 
 def covered_seconds(spans: Sequence[Span], *, within: Sequence[Span]) -> float:
@@ -112,12 +108,17 @@ class NightRecord:
     run_id: str
     steps: Sequence[Span]
     timings: Sequence[Span]
+    epoch_seconds: float
     accuracy: float
 
     def fixed_seconds(self, wall_seconds: float) -> float:
         """The fixed part of a night that took `wall_seconds` by the clock outside."""
         fixed = [span for span in self.timings if is_fixed(span.name)]
-        return self.outside_seconds(wall_seconds) + covered_seconds(fixed, within=self.steps)
+        return self.outside_seconds(wall_seconds) + covered_seconds(fixed, within=self.steps) + self.worker_start_seconds()
+
+    def worker_start_seconds(self) -> float:
+        """Of the workers' time what is neither training nor validation: start-up, TensorFlow's import, tracing, the end."""
+        return seconds_by_name(self.timings).get(WORKERS, self.epoch_seconds) - self.epoch_seconds
 
     def outside_seconds(self, wall_seconds: float) -> float:
         """Wall seconds that no step accounts for: process and session start, and the end."""
@@ -126,7 +127,7 @@ class NightRecord:
 
 def read_night(lake: Path, *, pipeline: str) -> NightRecord:
     """The only run of a fresh lake. Raises LakeError where its tables do not hold exactly one."""
-    ledger = DeltaTable(str(lake / "metrics" / "runs")).to_pyarrow_table().to_pylist()
+    ledger = _rows(lake, "metrics/runs")
     run_ids = sorted({row["run_id"] for row in ledger if row["pipeline"] == pipeline})
     if len(run_ids) != 1:
         raise LakeError(
@@ -141,7 +142,8 @@ def read_night(lake: Path, *, pipeline: str) -> NightRecord:
         run_id=run_ids[0],
         steps=step_spans(ledger, run_id=run_ids[0]),
         timings=timing_spans(lines),
-        accuracy=_test_accuracy(DeltaTable(str(lake / "metrics" / "evaluation")).to_pyarrow_table().to_pylist()),
+        epoch_seconds=epoch_seconds(_rows(lake, "metrics/epochs"), num_rows=_rows_by_split(lake, pipeline)),
+        accuracy=_test_accuracy(_rows(lake, "metrics/evaluation")),
     )
 
 
@@ -171,6 +173,18 @@ def train_keys(lake: Path, *, pipeline: str, columns: Sequence[str]) -> pa.Table
     rows = ds.dataset(files, format="parquet", partitioning="hive")
     found_rows = rows.to_table(columns=list(columns), filter=ds.field("split") == "train")
     return found_rows.sort_by([(column, "ascending") for column in columns])
+
+
+def _rows(lake: Path, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = DeltaTable(str(lake / table)).to_pyarrow_table().to_pylist()
+    return found
+
+
+def _rows_by_split(lake: Path, pipeline: str) -> dict[str, int]:
+    """Rows of each split of gold, from its log."""
+    files = pa.table(DeltaTable(str(lake / "gold" / pipeline)).get_add_actions(flatten=True))
+    counts = files.group_by("partition.split").aggregate([("num_records", "sum")]).to_pylist()
+    return {row["partition.split"]: row["num_records_sum"] for row in counts}
 
 
 def _file_key(action: Mapping[str, Any]) -> tuple[str, str]:

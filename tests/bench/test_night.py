@@ -19,6 +19,8 @@ from bench.night_records import (
     NightRecord,
     Span,
     covered_seconds,
+    epoch_seconds,
+    is_fixed,
     read_night,
     seconds_by_name,
     step_spans,
@@ -57,9 +59,9 @@ LEDGER = [
 LOG = [
     json.dumps({"time": _at(-1.0).isoformat(), "event": "timing", "message": "", "name": "session", "seconds": 4.0}),
     json.dumps({"time": _at(20.0).isoformat(), "event": "message", "message": "epoch 1"}),
-    json.dumps({"time": _at(22.0).isoformat(), "event": "timing", "message": "", "name": "workers/start", "seconds": 5.0}),
-    json.dumps({"time": _at(21.0).isoformat(), "event": "timing", "message": "", "name": "tensorflow", "seconds": 3.0}),
-    json.dumps({"time": _at(46.0).isoformat(), "event": "timing", "message": "", "name": "epochs", "seconds": 24.0}),
+    json.dumps({"time": _at(46.0).isoformat(), "event": "timing", "message": "", "name": "train/workers", "seconds": 29.0}),
+    json.dumps({"time": _at(9.0).isoformat(), "event": "timing", "message": "", "name": "publish/export", "seconds": 5.0}),
+    json.dumps({"time": _at(8.0).isoformat(), "event": "timing", "message": "", "name": "publish/export/h5", "seconds": 3.0}),
     json.dumps({"time": _at(0.5).isoformat(), "event": "timing", "message": "", "name": "ledger", "seconds": 0.25}),
     json.dumps({"time": _at(47.5).isoformat(), "event": "timing", "message": "", "name": "ledger", "seconds": 0.5}),
     '{"time": "2026-11-22T03:00:50+00:00", "event": "tim',
@@ -75,9 +77,9 @@ def test_steps_are_the_succeeded_ones_of_the_run_in_order() -> None:
 def test_timings_are_added_up_by_name() -> None:
     assert seconds_by_name(timing_spans(LOG)) == {
         "session": 4.0,
-        "workers/start": 5.0,
-        "tensorflow": 3.0,
-        "epochs": 24.0,
+        "train/workers": 29.0,
+        "publish/export": 5.0,
+        "publish/export/h5": 3.0,
         "ledger": 0.75,
     }
 
@@ -100,15 +102,43 @@ def test_covered_seconds(spans: list[tuple[float, float]], seconds: float) -> No
 
 
 def _record() -> NightRecord:
-    return NightRecord(run_id=RUN_ID, steps=step_spans(LEDGER, run_id=RUN_ID), timings=timing_spans(LOG), accuracy=0.98)
+    return NightRecord(
+        run_id=RUN_ID, steps=step_spans(LEDGER, run_id=RUN_ID), timings=timing_spans(LOG), epoch_seconds=24.0, accuracy=0.98
+    )
 
 
 def test_the_fixed_part_counts_nothing_twice() -> None:
     record = _record()
     assert record.outside_seconds(60.0) == pytest.approx(20.0)
-    # workers from 17 to 22 with TensorFlow's import from 18 to 21 inside, one ledger commit of 0.25 s; session and the other
-    # commit lie outside of the steps and are in the 20 s already
-    assert record.fixed_seconds(60.0) == pytest.approx(20.0 + 5.0 + 0.25)
+    assert record.worker_start_seconds() == pytest.approx(29.0 - 24.0)
+    # exports from 4 to 9 with one from 5 to 8 inside, a ledger commit of 0.25 s, the workers without their epochs; session and
+    # the other commit lie outside of the steps and are in the 20 s already
+    assert record.fixed_seconds(60.0) == pytest.approx(20.0 + 5.0 + 0.25 + 5.0)
+
+
+def test_epochs_count_once_however_many_metrics_they_have() -> None:
+    rows = [
+        {"epoch": epoch, "split": split, "metric": metric, "rows_per_second": speed}
+        for epoch, split, speed in [(1, "train", 100.0), (1, "validation", 50.0), (2, "train", 200.0), (2, "validation", None)]
+        for metric in ("loss", "accuracy")
+    ]
+    assert epoch_seconds(rows, num_rows={"train": 1000, "validation": 100, "test": 7}) == pytest.approx(10.0 + 2.0 + 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    [
+        ("session", True),
+        ("publish/export", True),
+        ("publish/export/h5", True),
+        ("publish/exported", False),
+        ("publish/evaluate", False),
+        ("train/workers", False),
+        ("step/train", False),
+    ],
+)
+def test_what_is_fixed(name: str, fixed: bool) -> None:
+    assert is_fixed(name) is fixed
 
 
 def _round(wall_1: float, wall_script: float, wall_2: float) -> Round:
@@ -125,14 +155,16 @@ def test_summary_takes_medians_of_each_round() -> None:
     assert figures["night_1_worker"] == (60.0, "s")
     assert figures["plain_script"] == (20.0, "s")
     assert figures["1_worker/step/train"] == (30.0, "s")
-    assert figures["1_worker/fixed/process and session start"] == (pytest.approx(20.0), "s")
-    assert figures["1_worker/fixed"] == (pytest.approx(25.25), "s")
-    assert figures["1_worker/fixed/workers/start"] == (5.0, "s")
-    assert "1_worker/fixed/epochs" not in figures
+    assert figures["1_worker/fixed/outside of the steps"] == (pytest.approx(20.0), "s")
+    assert figures["1_worker/fixed"] == (pytest.approx(30.25), "s")
+    assert figures["1_worker/fixed/workers but for their epochs"] == (5.0, "s")
+    assert figures["1_worker/fixed/publish/export"] == (pytest.approx(5.0), "s")
+    assert figures["1_worker/epochs"] == (24.0, "s")
+    assert "1_worker/fixed/train/workers" not in figures
     assert figures["plain_script/fit"] == (18.0, "s")
     assert figures["accuracy_plain_script"] == (0.975, "share")
     assert {figure.name: figure.value for figure in result.details} == {
-        "1_worker/timing/epochs": 24.0,
+        "1_worker/timing/train/workers": 29.0,
         "round_1/night_1_worker": 60.0,
         "round_1/plain_script": 20.0,
         "round_1/night_2_workers": 80.0,
@@ -159,6 +191,10 @@ def _write_lake(lake: Path, ledger: list[dict[str, object]]) -> None:
         ]
     ]
     write_deltalake(str(lake / "metrics" / "evaluation"), pa.Table.from_pylist(evaluation))
+    epochs = [{"epoch": 1, "split": "train", "metric": "loss", "rows_per_second": 1.0}]
+    write_deltalake(str(lake / "metrics" / "epochs"), pa.Table.from_pylist(epochs))
+    gold = pa.table({"digit": [1, 2, 3, 4], "split": ["train", "train", "train", "test"]})
+    write_deltalake(str(lake / "gold" / "mnist"), gold, partition_by=["split"])
     log = lake / "artifacts" / "mnist" / RUN_ID / "log.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text("\n".join(LOG))
@@ -169,7 +205,8 @@ def test_a_night_is_read_from_its_lake(tmp_path: Path) -> None:
     record = read_night(tmp_path, pipeline="mnist")
     assert (record.run_id, record.accuracy) == (RUN_ID, 0.9765)
     assert seconds_by_name(record.steps) == {"ingest": 10.0, "train": 30.0}
-    assert seconds_by_name(record.timings)["tensorflow"] == 3.0
+    assert seconds_by_name(record.timings)["train/workers"] == 29.0
+    assert record.epoch_seconds == pytest.approx(3.0)
 
 
 def test_a_lake_with_two_runs_is_refused(tmp_path: Path) -> None:
