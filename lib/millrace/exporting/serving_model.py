@@ -61,9 +61,13 @@ def input_spec(model: keras.Model) -> InputSpec:
 
 def signature(model: keras.Model) -> dict[str, dict[str, dict[str, object]]]:
     """Inputs and outputs by name, for registry/models: type and shape of one row, without the batch."""
+    sides = {"inputs": (model.input_names, model.inputs), "outputs": (model.output_names, model.outputs)}
     return {
-        side: {tensor.name: {"dtype": str(tensor.dtype), "shape": [int(size) for size in tensor.shape[1:]]} for tensor in tensors}
-        for side, tensors in (("inputs", model.inputs), ("outputs", [model.outputs[0]]))
+        side: {
+            name: {"dtype": str(tensor.dtype), "shape": [int(size) for size in tensor.shape[1:]]}
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+        for side, (names, tensors) in sides.items()
     }
 
 
