@@ -61,7 +61,7 @@ def input_spec(model: keras.Model) -> InputSpec:
 
 def signature(model: keras.Model) -> dict[str, dict[str, dict[str, object]]]:
     """Inputs and outputs by name, for registry/models: type and shape of one row, without the batch."""
-    sides = {"inputs": (model.input_names, model.inputs), "outputs": (model.output_names, model.outputs)}
+    sides = {"inputs": ([tensor.name for tensor in model.inputs], model.inputs), "outputs": (model.output_names, model.outputs)}
     return {
         side: {
             name: {"dtype": str(tensor.dtype), "shape": [int(size) for size in tensor.shape[1:]]}
