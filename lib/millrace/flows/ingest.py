@@ -33,6 +33,7 @@ def step(context: Context) -> books.Step:
         sections=[source.name, source.format, context.contract, context.config.quality, context.run.night],
         find_inputs=lambda ledger: find_files(context, ledger),
         work=lambda attempt: ingest(context, attempt),
+        prepare=context.spark,
     )
 
 

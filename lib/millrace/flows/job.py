@@ -177,8 +177,8 @@ def open_spark(name: str) -> SparkSession:
     from millrace.session import open_session
     from millrace.training.launch import start_parent_watchdog
 
-    start_parent_watchdog()
     spark = open_session(name)
+    start_parent_watchdog()
     spark_progress(spark)
     return spark
 

@@ -50,6 +50,7 @@ def step(context: Context) -> books.Step:
         sections=sections(context),
         find_inputs=lambda ledger: find_bronze(context, ledger),
         work=lambda attempt: preprocess(context, attempt),
+        prepare=context.spark,
     )
 
 

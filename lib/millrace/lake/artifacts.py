@@ -10,6 +10,8 @@ import fsspec
 
 from millrace.errors import LakeError
 
+_REMEDY = "Run the step that writes it, with --force."
+
 
 def write_text(uri: str, text: str) -> None:
     """Writes `text` to `uri`, whole or not at all."""
@@ -26,16 +28,18 @@ def write_json(uri: str, value: Any) -> None:
     write_text(uri, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(uri: str) -> Any:
-    """The JSON at `uri`. Raises LakeError where there is none."""
+def read_text(uri: str) -> str:
+    """The text at `uri`. Raises LakeError where there is none."""
     files, path = fsspec.core.url_to_fs(uri)
     try:
-        return json.loads(files.cat_file(path))
+        return str(files.cat_file(path).decode())
     except FileNotFoundError:
-        raise LakeError(
-            "artifacts", expected=f"the file {uri}", found="none", remedy="Run the step that writes it, with --force."
-        ) from None
+        raise LakeError("artifacts", expected=f"the file {uri}", found="none", remedy=_REMEDY) from None
+
+
+def read_json(uri: str) -> Any:
+    """The JSON at `uri`. Raises LakeError where there is none."""
+    try:
+        return json.loads(read_text(uri))
     except ValueError as error:
-        raise LakeError(
-            "artifacts", expected=f"JSON in {uri}", found=str(error), remedy="Run the step that writes it, with --force."
-        ) from None
+        raise LakeError("artifacts", expected=f"JSON in {uri}", found=str(error), remedy=_REMEDY) from None

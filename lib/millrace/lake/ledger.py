@@ -202,6 +202,8 @@ class Step:
     """The parts of the config, and the hashes of fitted state, that it reads."""
     find_inputs: Callable[[Ledger], Inputs]
     work: Callable[[Attempt], Outcome]
+    prepare: Callable[[], object] = lambda: None
+    """Called once it is clear that the step has to run, before it counts as started: opens the session."""
 
 
 def step_key(step: Step, inputs: Inputs) -> str:
@@ -253,6 +255,7 @@ def run_step(lake: Lake, run: Run, step: Step, *, force: bool = False) -> tuple[
         if plan.done_by is not None:
             observe.say(f"{step.name}: {plan.reason}", step=step.name, step_key=plan.key)
             return plan.done_by, False
+        step.prepare()
         entry = Entry(
             run=run,
             step=step.name,

@@ -33,7 +33,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
 def exists(uri: str) -> bool:
     """Whether there is a Delta table."""
-    return DeltaTable.is_deltatable(uri)
+    return bool(DeltaTable.is_deltatable(uri))
 
 
 def latest_version(uri: str) -> int | None:

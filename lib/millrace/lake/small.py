@@ -1,4 +1,4 @@
-"""The small tables that pipelines share (metrics, registry), written without Spark: a commit takes a tenth of a second.
+"""Small tables (metrics, registry, predictions), written without Spark: a commit takes a tenth of a second.
 
 They are written by this module alone: two kinds of writers on one table would not see each other's locks on an object store.
 """
@@ -22,8 +22,9 @@ _PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode
 
 
 def schema_of(table: str) -> pa.Schema:
-    """The Arrow schema of a shared table, from its contract."""
-    return load_contract(CONTRACTS[table], Places.standard()).arrow_schema
+    """The Arrow schema of a small table, from its contract."""
+    contract = CONTRACTS[table] if table in CONTRACTS else table.partition("/")[0]
+    return load_contract(contract, Places.standard()).arrow_schema
 
 
 def append(lake: Lake, table: str, rows: Sequence[Mapping[str, Any]] | pa.Table, *, metadata: Mapping[str, str]) -> int:

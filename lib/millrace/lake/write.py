@@ -21,7 +21,6 @@ PLAIN = {
 save, and neither Petastorm nor deltalake reads a table that has them."""
 
 
-
 def write_nights(
     attempt: Attempt,
     table: str,

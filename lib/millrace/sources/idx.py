@@ -11,7 +11,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 import fsspec
 import numpy as np
@@ -106,7 +106,9 @@ def read(pair: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBa
 
 def _open(path: str) -> IO[bytes]:
     raw: IO[bytes] = fsspec.open(path, "rb", compression=None).open()
-    return gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
+    if path.endswith(".gz"):
+        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    return raw
 
 
 def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -39,7 +39,7 @@ def read_rows(spark: SparkSession, config: SourceConfig, paths: Sequence[str], c
     units, reader = units_of(config, paths), _FORMATS[config.format]
     schema: pa.Schema = reader.arrow_schema(contract)
 
-    def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column(0).to_pylist():
                 try:

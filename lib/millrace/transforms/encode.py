@@ -24,7 +24,7 @@ def encode(rows: DataFrame, *, features: Sequence[FeatureConfig], label: str | N
 
     Scaling is left to the model, so a feature's bytes are the raw ones.
     """
-    columns = ["row_id", *[F.col(feature.column) for feature in features]]
+    columns = [F.col("row_id"), *[F.col(feature.column) for feature in features]]
     if label is not None:
         columns.append(class_index(label, classes).alias(LABEL))
     encoded = rows.select(*columns, "split", "_night")

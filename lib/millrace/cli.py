@@ -1,0 +1,140 @@
+"""The command `millrace`: look at a lake and its pipelines. Nothing here starts Spark."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.table import Table
+
+from millrace import __version__, observe
+from millrace.config.load import load_pipeline
+from millrace.config.places import Places
+from millrace.contracts.table import load_contract
+from millrace.errors import MillraceError
+from millrace.flows import inspect
+from millrace.flows.check import check_pipeline
+from millrace.flows.context import check_night
+from millrace.flows.new import new_pipeline
+from millrace.lake.layout import Lake
+
+lake_option = click.option("--lake", default="lake", show_default="./lake", help="Where the lake is: a path or a URI.")
+conf_option = click.option("--conf-dir", help="A directory with pipelines/ and schemas/ that is searched first.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="millrace")
+def cli() -> None:
+    """Look at a lake and its pipelines. The jobs that fill it are under jobs/."""
+
+
+def reported(command: Callable[..., None]) -> Callable[..., None]:
+    """One line for an error of ours, and its exit code."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        observe.configure()
+        try:
+            command(*arguments, **options)
+        except MillraceError as error:
+            observe.LOG.error("%s", error)
+            sys.exit(error.exit_code)
+
+    return run
+
+
+@cli.command()
+@lake_option
+@click.option("--pipeline", help="Only this one.")
+@click.option("--last", default=20, show_default=True, help="How many entries.")
+@reported
+def runs(lake: str, pipeline: str | None, last: int) -> None:
+    """What happened: the ledger, newest last. A step that `started` and nothing more was killed, or still runs."""
+    table = Table(title=f"runs in {Lake.at(lake).uri}", title_justify="left")
+    for name in ("run", "step", "status", "try", "in", "kept", "quarantined", "dropped", "seconds", "error"):
+        table.add_column(name, no_wrap=name in ("run", "step", "status"), overflow="fold")
+    for entry in inspect.runs(Lake.at(lake), pipeline=pipeline)[-last:]:
+        counts = vars(entry.counts).values() if entry.counts else ["", "", "", ""]
+        seconds = f"{(entry.ended_at - entry.started_at).total_seconds():.1f}" if entry.ended_at else ""
+        row = [entry.run.run_id, entry.step, entry.status, str(entry.attempt), *map(str, counts), seconds, entry.error or ""]
+        table.add_row(*row)
+    observe.console().print(table)
+
+
+@cli.command()
+@lake_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.argument("query")
+@reported
+def sql(lake: str, form: str, query: str) -> None:
+    """Run a QUERY (DuckDB's SQL) over the lake's tables: metrics/runs is metrics_runs, and so on. `SHOW TABLES` lists them."""
+    found = inspect.sql(Lake.at(lake), query)
+    if form == "table":
+        table = Table(*found.column_names)
+        for row in found.to_pylist():
+            table.add_row(*["" if value is None else str(value) for value in row.values()])
+        observe.console().print(table)
+    else:
+        frame = found.to_pandas()
+        click.echo(
+            frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", date_format="iso"), nl=form == "json"
+        )
+
+
+@cli.command()
+@lake_option
+@conf_option
+@click.argument("pipeline")
+@click.option("--night", help="YYYY-MM-DD; without it all nights.")
+@click.option("--samples", default=3, show_default=True, help="Rows shown of each rule.")
+@reported
+def quarantine(lake: str, conf_dir: str | None, pipeline: str, night: str | None, samples: int) -> None:
+    """What was not kept, by rule, with samples; also of a run that failed over its reject budget."""
+    config = load_pipeline(pipeline, Places.standard(conf_dir))
+    rejects = inspect.rejects(Lake.at(lake), config, night=check_night(night) if night else None)
+    if not rejects:
+        observe.console().print("nothing was quarantined or dropped")
+    for group in rejects:
+        title = f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows"
+        table = Table("source file", "reason", "record", title=title, title_justify="left")
+        for row in group.rows[:samples]:
+            table.add_row(row["source_file"], row["reason"], (row["record"] or "")[:120])
+        observe.console().print(table)
+
+
+@cli.command()
+@conf_option
+@click.argument("pipeline")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key.")
+@reported
+def describe(conf_dir: str | None, pipeline: str, overrides: tuple[str, ...]) -> None:
+    """The pipeline as it is understood: every key with its value, and the contract. Says what is wrong with it."""
+    places = Places.standard(conf_dir)
+    config = load_pipeline(pipeline, places, overrides=overrides)
+    contract = load_contract(config.source.contract, places)
+    check_pipeline(config, contract)
+    values = config.model_dump(mode="json", by_alias=True, exclude_none=True)
+    contract_values = contract.model_dump(mode="json", exclude_none=True)
+    click.echo(f"# pipeline {config.name}: valid\n{yaml.safe_dump(values, sort_keys=False)}")
+    click.echo(f"# contract {contract.name}: {contract.grain}\n{yaml.safe_dump(contract_values, sort_keys=False)}", nl=False)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--directory", default=".", show_default=True, help="Where conf/pipelines and schemas are.")
+@reported
+def init(name: str, directory: str) -> None:
+    """Write a pipeline file and a contract to start from; they are valid as they are."""
+    for path in new_pipeline(name, Path(directory)):
+        observe.console().print(f"wrote {path}", soft_wrap=True)
+    observe.console().print(f"next  millrace describe {name}")
+
+
+def main() -> None:
+    """The console script."""
+    cli()

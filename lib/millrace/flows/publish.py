@@ -1,0 +1,161 @@
+"""weights -> exports, evaluation of each export on the test split, predictions, a row in the registry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import fsspec
+
+from millrace import observe
+from millrace.errors import LakeError
+from millrace.flows import train
+from millrace.flows.context import Context
+from millrace.flows.evaluate import draw_confusion, evaluate, write_evaluation
+from millrace.lake import ledger as books
+from millrace.lake import log, small
+from millrace.lake.layout import EPOCHS, MODELS, gold
+
+STEP = "publish"
+
+
+def step(context: Context) -> books.Step:
+    """The step as the ledger runs it."""
+    config = context.config
+    return books.Step(
+        name=STEP,
+        lock=context.pipeline_lock,
+        sections=[config.name, config.publish, config.model, config.training, config.features],
+        find_inputs=lambda ledger: find_trained(context, ledger),
+        work=lambda attempt: publish(context, attempt),
+    )
+
+
+def find_trained(context: Context, ledger: books.Ledger) -> books.Inputs:
+    """Gold and the training on it that this config asks for. Raises LakeError where it has not been trained."""
+    entry = books.plan_step(ledger, context.run, train.step(context)).done_by
+    if entry is None:
+        raise LakeError(
+            STEP,
+            expected=f"a finished training of {context.config.name} with this config",
+            found="none",
+            remedy="Run jobs/train.py first.",
+        )
+    version = entry.output(EPOCHS)
+    assert version is not None
+    return books.Inputs(tables=(*entry.inputs.tables, books.TableVersion(EPOCHS, version)))
+
+
+def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
+    """Exports the model, evaluates each export, and registers it."""
+    entry = training_of(attempt)
+    gold_version = attempt.input_version(gold(context.config.name))
+    assert gold_version is not None
+    classes = train.state_of(context, attempt.ledger, gold_version).classes
+    model_version, stage = next_model_version(context)
+    with export_directory(context) as directory:
+        with observe.timed("publish/export"):
+            exports, takes_and_gives = export_all(context, entry, directory, num_classes=len(classes))
+        with observe.timed("publish/evaluate"):
+            evaluated = evaluate(context, gold_version, exports, classes=classes)
+        sums = checksums(exports)
+    written = write_evaluation(attempt, evaluated, classes=classes, model_version=model_version, dataset_version=gold_version)
+    first = evaluated[context.config.publish.exports[0]]
+    draw_confusion(attempt, first, classes)
+    row = {
+        "pipeline": context.config.name,
+        "version": model_version,
+        "run_id": attempt.run.run_id,
+        "stage": stage,
+        "artifact": context.lake.artifacts(context.config.name, attempt.run.run_id, "exports"),
+        "sha256": sums,
+        "signature": None,
+        "lineage": {
+            "dataset": gold(context.config.name),
+            "dataset_version": str(gold_version),
+            "train_run_id": entry.run.run_id,
+            "config_hash": attempt.run.config_hash,
+            "code_revision": attempt.run.code_revision,
+            "inputs_and_outputs": takes_and_gives,
+        },
+        "metrics": first.headline(),
+        "registered_at": datetime.now(UTC),
+    }
+    where = {"pipeline": context.config.name, "run_id": attempt.run.run_id}
+    registered = books.TableVersion(MODELS, small.replace(context.lake, MODELS, [row], where=where, metadata=attempt.mark))
+    return books.Outcome((*written, registered), books.Counts(first.num_rows, first.num_rows))
+
+
+def training_of(attempt: books.Attempt) -> books.Entry:
+    """The training whose metrics this publish was given as an input."""
+    for entry in reversed(attempt.ledger.entries):
+        if entry.step == train.STEP and entry.status == "succeeded" and entry.output(EPOCHS) == attempt.input_version(EPOCHS):
+            return entry
+    raise LakeError(
+        STEP, expected="the training that this run publishes", found="none in metrics/runs", remedy="Run jobs/train.py first."
+    )
+
+
+def next_model_version(context: Context) -> tuple[int, str]:
+    """The model's version, counted from 1 for each pipeline, and its stage: what they were where this run has registered it before."""
+    uri = context.lake.path(MODELS)
+    rows = log.read_rows(uri, columns=["pipeline", "run_id", "version", "stage"]).to_pylist() if log.exists(uri) else []
+    own = [row for row in rows if row["pipeline"] == context.config.name]
+    for row in own:
+        if row["run_id"] == context.run.run_id:
+            return row["version"], row["stage"]
+    return max((row["version"] for row in own), default=0) + 1, "candidate"
+
+
+@contextmanager
+def export_directory(context: Context) -> Iterator[Path]:
+    """Where exports are written: in place in a local lake, else a directory that is copied to the lake when all are there."""
+    target = context.lake.artifacts(context.config.name, context.run.run_id, "exports")
+    if context.lake.is_local:
+        yield Path(target)
+        return
+    directory = Path(tempfile.mkdtemp(prefix="millrace-exports-"))
+    try:
+        yield directory
+        files, address = fsspec.core.url_to_fs(target)
+        files.put(f"{directory}/", f"{address}/", recursive=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def export_all(context: Context, entry: books.Entry, directory: Path, *, num_classes: int) -> tuple[dict[str, Path], str]:
+    """Writes every export of the trained model. Returns their paths by format, and what the model takes and gives as JSON."""
+    from millrace.exporting.formats import export
+    from millrace.exporting.serving_model import serving_model, signature
+    from millrace.models.build import build_model
+    from millrace.training.checkpoint import load_weights
+
+    config, feature = context.config, context.config.features[0]
+    assert config.model is not None
+    model = build_model(
+        config.model,
+        input_shape=feature.shape,
+        divisor=feature.divisor,
+        num_classes=num_classes,
+        seed=config.training.seed,
+        input_name=feature.column,
+    )
+    load_weights(train.load_result(context, entry).weights, model)
+    served = serving_model(model)
+    exports: dict[str, Path] = {}
+    for name in config.publish.exports:
+        observe.progress(f"exporting {name}")
+        exports[name] = export(served, name, directory)
+    return exports, json.dumps(signature(served), sort_keys=True)
+
+
+def checksums(exports: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each export."""
+    from millrace.exporting.checksum import sha256_of
+
+    return {name: sha256_of(path) for name, path in exports.items()}

@@ -1,0 +1,168 @@
+"""gold -> weights: a pinned version, its row groups listed once, Horovod workers on Spark, one row of metrics per epoch and split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from millrace import observe
+from millrace.errors import LakeError, QualityError
+from millrace.fit.state import FittedState
+from millrace.flows import preprocess
+from millrace.flows.context import Context
+from millrace.lake import artifacts, small
+from millrace.lake import ledger as books
+from millrace.lake.layout import EPOCHS, gold
+from millrace.loading.columns import ColumnSpec
+from millrace.loading.index import DatasetIndex, build_index
+from millrace.training.request import TrainRequest, TrainResult
+from millrace.transforms.encode import LABEL
+
+STEP = "train"
+
+
+def step(context: Context) -> books.Step:
+    """The step as the ledger runs it."""
+    config = context.config
+    return books.Step(
+        name=STEP,
+        lock=context.pipeline_lock,
+        sections=[config.name, config.model, config.training],
+        find_inputs=lambda ledger: find_gold(context, ledger),
+        work=lambda attempt: train(context, attempt),
+        prepare=context.spark,
+    )
+
+
+def find_gold(context: Context, ledger: books.Ledger) -> books.Inputs:
+    """Gold as the newest succeeded preprocess left it. Raises LakeError where there is none."""
+    table = gold(context.config.name)
+    version = ledger.version_of(table)
+    if version is None:
+        raise LakeError(STEP, expected=f"rows in {table}", found="none", remedy="Run jobs/preprocess.py first.")
+    return books.Inputs(tables=(books.TableVersion(table, version),))
+
+
+def train(context: Context, attempt: books.Attempt) -> books.Outcome:
+    """Trains on all of gold at the pinned version, from the last checkpoint where a killed run has left one."""
+    from millrace.training.launch import train_on_spark
+
+    request = make_request(context, attempt)
+    if context.force:
+        remove_checkpoints(context, request.checkpoints)
+    show = Progress(request.training.epochs)
+    spark = context.spark()
+    with observe.quiet_progress(), observe.timed("train/workers"):
+        result = train_on_spark(spark, request, on_event=show)
+    for remark in result.notes:
+        observe.warn(remark)
+    common = {"pipeline": attempt.run.pipeline, "run_id": attempt.run.run_id, "_night": attempt.run.night}
+    rows = [{**common, **row} for row in result.rows]
+    version = small.replace(context.lake, EPOCHS, rows, where={"run_id": attempt.run.run_id}, metadata=attempt.mark)
+    artifacts.write_text(result_address(context, attempt.run.run_id, attempt.step_key), result.to_json())
+    num_rows = sum(index.num_rows for index in (request.train, request.validation) if isinstance(index, DatasetIndex))
+    return books.Outcome((books.TableVersion(EPOCHS, version),), books.Counts(num_rows, num_rows))
+
+
+def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
+    """What the workers are asked to do. Raises QualityError where the train split has no rows."""
+    config, table = context.config, gold(context.config.name)
+    assert config.model is not None
+    version = attempt.input_version(table)
+    assert version is not None
+    state = state_of(context, attempt.ledger, version)
+    train_rows, validation_rows = (index_of(context, version, split) for split in ("train", "validation"))
+    if not train_rows.num_rows:
+        raise QualityError(STEP, expected=f"rows of the train split in {table}", found="none", remedy="Look at split.fractions.")
+    return TrainRequest(
+        train=train_rows,
+        validation=validation_rows,
+        feature=feature_spec(context),
+        divisor=config.features[0].divisor,
+        label=LABEL,
+        num_classes=len(state.classes),
+        model=config.model,
+        training=config.training,
+        checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, "checkpoints"),
+    )
+
+
+def feature_spec(context: Context) -> ColumnSpec:
+    """The model's input as the loader reads it."""
+    feature = context.config.features[0]
+    return ColumnSpec(name=feature.column, dtype="uint8", shape=feature.shape)
+
+
+def index_of(context: Context, version: int, split: str) -> DatasetIndex:
+    """The row groups of one split of gold, read once and kept in the pipeline's artifacts."""
+    uri = context.lake.path(gold(context.config.name))
+    kept = context.lake.path("artifacts", context.config.name, "indexes", f"gold-{version}-{split}.json")
+    files = context.lake.storage()
+    if files.exists(kept):
+        return DatasetIndex.from_json(files.cat_file(kept).decode())
+    with observe.timed("train/index"):
+        index = build_index(uri, version=version, partitions={"split": split})
+    artifacts.write_text(kept, index.to_json())
+    return index
+
+
+def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedState:
+    """The fitted state that a version of gold was encoded with."""
+    table = gold(context.config.name)
+    for entry in reversed(ledger.entries):
+        if entry.step == preprocess.STEP and entry.status == "succeeded" and entry.output(table) == version:
+            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+    raise LakeError(
+        STEP, expected=f"the run that wrote version {version} of {table}", found="none", remedy="Run preprocess with --force."
+    )
+
+
+def result_address(context: Context, run_id: str, step_key: str) -> str:
+    """Where a training's result lies."""
+    return context.lake.artifacts(context.config.name, run_id, f"train-{step_key[:16]}.json")
+
+
+def load_result(context: Context, entry: books.Entry) -> TrainResult:
+    """The result of a succeeded training. Raises LakeError where it is gone."""
+    return TrainResult.from_json(artifacts.read_text(result_address(context, entry.run.run_id, entry.step_key)))
+
+
+def remove_checkpoints(context: Context, address: str) -> None:
+    """Forgets earlier epochs, so that training starts anew."""
+    files = context.lake.storage()
+    if files.exists(address):
+        files.rm(address, recursive=True)
+
+
+class Progress:
+    """Turns what rank 0 says into a progress line: epoch, step, loss, rows per second, time left."""
+
+    def __init__(self, num_epochs: int) -> None:
+        self._num_epochs = num_epochs
+        self._shown_at = 0.0
+        observe.progress("starting the workers")
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step" and time.monotonic() - self._shown_at > 0.2:
+            self._shown_at = time.monotonic()
+            observe.progress(self._line(event))
+        elif event["kind"] == "epoch" and event["rank"] == 0:
+            self._say_epoch(event)
+        elif event["kind"] == "log":
+            observe.say(event["message"])
+
+    def _line(self, event: Mapping[str, Any]) -> str:
+        seconds, done, steps = event["seconds"], event["step_in_epoch"], event["num_steps"]
+        rate = event["rows"] / seconds if seconds else 0.0
+        steps_left = (self._num_epochs - event["epoch"] + 1) * steps - done
+        left = steps_left * seconds / done
+        return (
+            f"epoch {event['epoch']}/{self._num_epochs}  step {done}/{steps}  loss {event['loss']:.4f}  "
+            f"{rate:,.0f} rows/s  {left:.0f} s left"
+        )
+
+    def _say_epoch(self, event: Mapping[str, Any]) -> None:
+        parts = [f"{row['split']} {row['metric']} {row['value']:.4f}" for row in event["metrics"]]
+        rate = next((row["rows_per_second"] for row in event["metrics"] if row["split"] == "train"), 0.0)
+        observe.say(f"epoch {event['epoch']}/{self._num_epochs}: {', '.join(parts)} ({rate:,.0f} rows/s)", epoch=event["epoch"])
