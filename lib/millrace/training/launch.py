@@ -77,8 +77,12 @@ def start_parent_watchdog() -> ParentWatchdog:
 
 
 def _run(spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: _Output, *, local: bool) -> list[str]:
+    import horovod.runner.launch
     import horovod.spark
 
+    # Horovod would fork this process to import TensorFlow and ask it for Gloo: seconds, noise on the terminal, and a fork beside
+    # threads. A worker without Gloo says so itself.
+    horovod.runner.launch.gloo_built = lambda verbose=False: True
     includes = list(spark.sparkContext._python_includes or ())
     results: list[str] = horovod.spark.run(
         _bootstrap(includes),

@@ -138,7 +138,7 @@ class _Trainer:
 
     def _train_epoch(self, epoch: int, counts: _Counts) -> list[dict[str, Value]]:
         feature, label = self._request.columns
-        learning_rate = float(self._optimizer.learning_rate)
+        learning_rate = self._learning_rate()
         started = time.monotonic()
         total = Sums(0.0, 0.0, 0.0)
         for batch in self._reader.batches(epoch, beat=partial(self._tell, "load", epoch=epoch + 1)):
@@ -183,7 +183,7 @@ class _Trainer:
             self._tell("validation", epoch=epoch + 1, step=counts.step, rows=int(own.weight))
         self._wait()
         total = Sums(*self._ranks.sum([own.loss, own.weight, own.correct], name="validation"))
-        return _metric_rows("validation", counts, total, float(self._optimizer.learning_rate), time.monotonic() - started)
+        return _metric_rows("validation", counts, total, self._learning_rate(), time.monotonic() - started)
 
     def _save(self, counts: _Counts) -> str:
         uri: str | None = None
@@ -205,6 +205,9 @@ class _Trainer:
         else:
             self._wait()
         return self._ranks.broadcast_text(uri)
+
+    def _learning_rate(self) -> float:
+        return float(f"{float(self._optimizer.learning_rate):.7g}")  # as it was configured, without float32's tail
 
     def _wait(self) -> None:
         if self._ranks.world_size > 1:

@@ -1,0 +1,216 @@
+"""Real Horovod runs on a real Spark session, and what happens when a part of them fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from millrace.errors import ContractError, PlanError, TrainingError
+from millrace.training.checkpoint import read_checkpoint
+from millrace.training.launch import train_on_spark
+
+
+class Watcher:
+    """Keeps a run's events, and does something once when a certain one comes."""
+
+    def __init__(self, when=None, do=None) -> None:
+        self.events: list[dict] = []
+        self.environments: dict[int, str] = {}
+        self._when, self._do = when, do
+
+    def __call__(self, event) -> None:
+        self.events.append(dict(event))
+        if event["kind"] == "hello":
+            self.environments[event["rank"]] = Path(f"/proc/{event['pid']}/environ").read_text()
+        if self._when is not None and self._when(event):
+            when, self._when = self._when, None
+            self._do(self.pids)
+            assert when is not None
+
+    @property
+    def pids(self) -> dict[int, int]:
+        return {event["rank"]: event["pid"] for event in self.events if event["kind"] == "hello"}
+
+    def all_gone(self) -> bool:
+        return not any(psutil.pid_exists(pid) for pid in self.pids.values())
+
+
+def first_epoch_over(event) -> bool:
+    return event["kind"] == "epoch" and event["rank"] == 0
+
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.fixture(scope="module")
+def whole_run(spark, digits_uri, tmp_path_factory):
+    """Two workers, nothing goes wrong: what the runs below are compared with."""
+    from millrace.config.models import ModelConfig, TrainingConfig
+    from millrace.loading.columns import ColumnSpec
+    from millrace.loading.index import build_index
+    from millrace.training.request import TrainRequest
+
+    request = TrainRequest(
+        train=build_index(digits_uri, version=0, partitions={"split": "train"}),
+        validation=build_index(digits_uri, version=0, partitions={"split": "validation"}),
+        feature=ColumnSpec(name="image", dtype="uint8", shape=(8, 8, 1)),
+        divisor=16.0,
+        label="digit",
+        num_classes=10,
+        model=ModelConfig(family="mlp", hidden=(32,)),
+        training=TrainingConfig(batch_size=48, epochs=4, seed=5, num_workers=2),
+        checkpoints=str(tmp_path_factory.mktemp("whole")),
+    )
+    os.environ["MILLRACE_TEST_CANARY"] = "not for workers"
+    before = handlers()
+    watcher = Watcher()
+    result = train_on_spark(spark, request, on_event=watcher)
+    assert handlers() == before
+    return request, result, watcher
+
+
+def test_two_workers_train_on_every_row(whole_run):
+    _, result, watcher = whole_run
+    assert (result.num_workers, result.num_steps, result.num_rows_seen) == (2, 4 * 32, 4 * 1500)
+    assert watcher.all_gone()
+    kinds = [(event["kind"], event["rank"]) for event in watcher.events]
+    assert kinds.count(("step", 0)) == 4 * 32
+    assert sorted(kind for kind in kinds if kind[0] == "done") == [("done", 0), ("done", 1)]
+    epochs = [event for event in watcher.events if first_epoch_over(event)]
+    assert [row for event in epochs for row in event["metrics"]] == list(result.rows)
+
+
+def test_workers_do_not_get_the_drivers_environment(whole_run):
+    _, _, watcher = whole_run
+    assert sorted(watcher.environments) == [0, 1]
+    for environment in watcher.environments.values():
+        assert "HOROVOD_RANK" in environment
+        assert "MILLRACE_TEST_CANARY" not in environment
+
+
+def test_one_worker_ends_with_the_same_weights(spark, whole_run, make_request):
+    _, two, _ = whole_run
+    one = train_on_spark(spark, make_request())
+    theirs = read_checkpoint(two.weights).weights
+    for mine, other in zip(read_checkpoint(one.weights).weights, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5)
+    assert one.num_workers == 1
+
+
+def test_killed_rank_ends_the_run_and_the_next_one_goes_on_bit_for_bit(spark, whole_run, make_request):
+    _, whole, _ = whole_run
+    request = make_request(num_workers=2)
+    before = handlers()
+    watcher = Watcher(first_epoch_over, lambda pids: os.kill(pids[1], signal.SIGKILL))
+    started = time.monotonic()
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, request, on_event=watcher)
+    assert time.monotonic() - started < 60
+    assert "expected every rank to take part in every step; found rank 1 ended without a word, after step " in str(caught.value)
+    assert str(caught.value).endswith("Run again; training goes on from its last checkpoint.")
+    assert caught.value.retry
+    assert watcher.all_gone()
+    assert handlers() == before
+    rest = train_on_spark(spark, request)
+    assert rest.first_epoch > 1
+    assert rest.weight_hash == whole.weight_hash
+    assert rest.num_rows_seen == whole.num_rows_seen
+
+
+def test_error_of_ours_in_a_rank_comes_as_itself(spark, make_request, capfd):
+    with pytest.raises(ContractError) as caught:
+        train_on_spark(spark, make_request(label="no_digit", num_workers=2))
+    assert "expected column no_digit with no nulls; found 1 nulls in 100 rows, in row group 7 of" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_ctrl_c_while_training(spark, make_request):
+    before = handlers()
+    watcher = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+    assert watcher.all_gone()
+    assert handlers() == before
+
+
+def test_more_workers_than_slots_are_refused_at_once(spark, make_request):
+    started = time.monotonic()
+    with pytest.raises(PlanError) as caught:
+        train_on_spark(spark, make_request(num_workers=5))
+    assert str(caught.value) == (
+        "training: expected at most 4 workers, because Spark has 4 task slots; found training.num_workers = 5. "
+        "Lower training.num_workers, or give Spark more cores (--master local[N], or more executors)."
+    )
+    assert time.monotonic() - started < 5
+
+
+def test_more_workers_than_shards_are_refused_at_once(spark, make_request):
+    with pytest.raises(PlanError, match=r"expected 1 to 2 workers \(training.virtual_shards\); found 3 workers"):
+        train_on_spark(spark, make_request(num_workers=3, virtual_shards=2))
+
+
+@pytest.mark.parametrize("victim", ["driver", pytest.param("jvm", marks=pytest.mark.full)])
+def test_no_worker_outlives_the_driver_or_its_jvm(victim, make_request, tmp_path):
+    """Takes a Spark session of its own, because that is what gets killed."""
+    request = tmp_path / "request.json"
+    request.write_text(make_request(num_workers=2, epochs=10_000).to_json())
+    script = Path(__file__).with_name("driver_script.py")
+    driver = subprocess.Popen(
+        [sys.executable, str(script), str(request)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    pids = {"driver": [driver.pid], "jvm": [], "worker": []}
+    for line in driver.stdout:
+        kind, *pid = line.split()
+        if kind == "training":
+            break
+        pids[kind].append(int(pid[0]))
+    everybody = psutil.Process(driver.pid).children(recursive=True)
+    assert len(pids["worker"]) == 2
+    os.kill(pids[victim][0], signal.SIGKILL)
+    driver.wait(timeout=30)
+    driver.stdout.close()
+    _, alive = psutil.wait_procs(everybody, timeout=30)
+    assert [" ".join(process.cmdline()) for process in alive] == []
+
+
+@pytest.mark.full
+def test_exception_in_a_rank_comes_whole_and_once(spark, make_request):
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(label="wrong_digit", num_workers=2))
+    text = str(caught.value)
+    assert "Received a label value of 10 which is outside the valid range of [0, 10)" in text
+    assert text.count("Traceback (most recent call last):") == 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("rank", [0, 1])
+def test_stopped_rank_is_noticed_and_killed(spark, make_request, rank):
+    """Takes the heartbeat time-out, because nothing else notices a process that stands still."""
+    watcher = Watcher(first_epoch_over, lambda pids: os.kill(pids[rank], signal.SIGSTOP))
+    started = time.monotonic()
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(num_workers=2, epochs=200, heartbeat_timeout_seconds=5), on_event=watcher)
+    assert time.monotonic() - started < 90
+    assert f"rank {rank}" in caught.value.found
+    assert caught.value.retry
+    assert watcher.all_gone()
+
+
+@pytest.mark.full
+def test_callback_that_fails_ends_the_run(spark, make_request):
+    def fail(_pids):
+        raise ValueError("broken display")
+
+    watcher = Watcher(first_epoch_over, fail)
+    with pytest.raises(ValueError, match="broken display"):
+        train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+    assert watcher.all_gone()

@@ -1,0 +1,130 @@
+"""The loop on one rank, without Spark."""
+
+from __future__ import annotations
+
+import pytest
+from millrace.errors import ContractError, PlanError
+from millrace.training.checkpoint import load_weights, read_checkpoint
+from millrace.training.loop import train
+from millrace.training.ranks import Ranks
+from millrace.training.request import TrainRequest
+
+
+class Recorder:
+    """Keeps what the loop tells."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, object]]] = []
+
+    def __call__(self, kind: str, **fields: object) -> None:
+        self.events.append((kind, fields))
+
+
+def run(request: TrainRequest, tell=None):
+    return train(request, Ranks(rank=0, world_size=1), tell=tell or Recorder())
+
+
+def test_learns_and_counts(make_request):
+    recorder = Recorder()
+    result = run(make_request(), recorder)
+    assert (result.num_steps, result.num_rows_seen, result.first_epoch) == (4 * 32, 4 * 1500, 1)
+    rows = {(row["epoch"], row["split"], row["metric"]): row for row in result.rows}
+    assert sorted(rows) == sorted(
+        (epoch, split, metric) for epoch in (1, 2, 3, 4) for split in ("train", "validation") for metric in ("accuracy", "loss")
+    )
+    assert rows[4, "validation", "accuracy"]["value"] > 0.7  # chance is 0.1; four epochs are not many
+    assert rows[4, "train", "loss"]["value"] < rows[1, "train", "loss"]["value"]
+    assert rows[2, "train", "loss"]["step"] == 64
+    assert rows[2, "train", "loss"]["learning_rate"] == 0.001
+    steps = [fields for kind, fields in recorder.events if kind == "step"]
+    assert [fields["step"] for fields in steps] == list(range(1, 129))
+    assert steps[-1]["rows"] == 1500
+    assert [kind for kind, _ in recorder.events if kind not in ("step", "load", "validation")] == [
+        "checkpoint",
+        "checkpoint",
+        "epoch",
+    ] * 4
+
+
+def test_validation_sums_are_exact(make_request):
+    """Accuracy on 297 rows is a whole number of rows."""
+    result = run(make_request(epochs=1))
+    accuracy = next(row["value"] for row in result.rows if (row["split"], row["metric"]) == ("validation", "accuracy"))
+    assert accuracy * 297 == pytest.approx(round(accuracy * 297), abs=1e-9)
+
+
+def test_goes_on_from_the_last_epoch_bit_for_bit(make_request):
+    whole = run(make_request(checkpoints="whole"))
+    run(make_request(checkpoints="parts", epochs=2))
+    rest = run(make_request(checkpoints="parts"))
+    assert rest.first_epoch == 3
+    assert rest.weight_hash == whole.weight_hash
+    timeless = [[{**row, "rows_per_second": 0} for row in result.rows] for result in (whole, rest)]
+    assert timeless[0] == timeless[1]
+    assert (rest.num_steps, rest.num_rows_seen) == (whole.num_steps, whole.num_rows_seen)
+
+
+def test_finished_run_is_not_done_again(make_request):
+    first = run(make_request(epochs=2))
+    recorder = Recorder()
+    again = run(make_request(epochs=2), recorder)
+    assert again.first_epoch == 3
+    assert (again.weight_hash, again.weights, again.rows) == (first.weight_hash, first.weights, first.rows)
+    assert recorder.events == []
+
+
+def test_other_settings_start_anew(make_request):
+    first = run(make_request(epochs=1))
+    other = run(make_request(epochs=1, optimizer={"learning_rate": 0.01}))
+    assert other.first_epoch == 1
+    assert other.weight_hash != first.weight_hash
+    assert other.notes == (f"{first.weights} is passed over: it belongs to other data, another model or another plan",)
+
+
+def test_checkpoint_gives_the_trained_model(make_request):
+    request = make_request(epochs=1)
+    result = run(request)
+    from millrace.models.build import build_model
+
+    model = build_model(request.model, input_shape=(8, 8, 1), divisor=16.0, num_classes=10, seed=0)
+    load_weights(result.weights, model)
+    for mine, saved in zip(model.get_weights(), read_checkpoint(result.weights).weights, strict=True):
+        assert (mine == saved).all()
+
+
+def test_without_validation_rows(make_request, digits_uri):
+    from dataclasses import replace
+
+    from millrace.loading.index import build_index
+
+    nothing = build_index(digits_uri, version=0, partitions={"split": "test"})
+    for validation in (None, nothing):
+        result = run(replace(make_request(epochs=1, checkpoints=str(validation is None)), validation=validation))
+        assert {row["split"] for row in result.rows} == {"train"}
+
+
+def test_label_without_value_is_refused(make_request):
+    with pytest.raises(ContractError, match="expected column no_digit with no nulls; found 1 nulls in 100 rows"):
+        run(make_request(label="no_digit"))
+
+
+def test_memory_over_the_limit_is_refused(make_request):
+    with pytest.raises(PlanError, match="expected at most 1,000 bytes of decoded rows in a worker"):
+        run(make_request(memory_limit_bytes=1000))
+
+
+def test_request_survives_json(make_request, tmp_path):
+    from dataclasses import replace
+
+    request = make_request()
+    assert TrainRequest.from_json(request.to_json()) == request
+    index = tmp_path / "index.json"
+    index.write_text(request.train.to_json())
+    by_address = replace(request, train=str(index), validation=None)
+    assert TrainRequest.from_json(by_address.to_json()) == by_address
+    assert run(replace(by_address, training=request.training.model_copy(update={"epochs": 1}))).num_rows_seen == 1500
+
+
+def test_batch_that_shards_do_not_divide_is_refused(make_request):
+    with pytest.raises(PlanError, match="found 5 shards and a batch of 48 rows"):
+        run(make_request(virtual_shards=5))

@@ -1,0 +1,40 @@
+"""Who is silent for too long."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from millrace.config.models import TrainingConfig
+from millrace.training.heartbeat import RankState
+from millrace.training.watchdog import silent_ranks
+
+CONFIG = TrainingConfig(heartbeat_timeout_seconds=10, first_step_timeout_seconds=120)
+
+
+def state(rank: int, kind: str, *, ago: float, step: int = 5, step_seconds: tuple[float, ...] = (0.1,)) -> RankState:
+    return RankState(rank, 1, "host", 1000.0 - ago, kind=kind, step=step, step_seconds=deque(step_seconds))
+
+
+@pytest.mark.parametrize(
+    ("states", "silent"),
+    [
+        ([state(0, "step", ago=9)], []),
+        ([state(0, "step", ago=11), state(1, "step", ago=1)], [0]),
+        ([state(0, "step", ago=11, step_seconds=(2.0, 2.0, 90.0))], []),  # steps of 2 s: 20 s of silence are allowed
+        ([state(0, "step", ago=21, step_seconds=(2.0, 2.0, 90.0))], [0]),
+        ([state(0, "hello", ago=100, step=0)], []),  # importing TensorFlow, tracing the graph
+        ([state(0, "hello", ago=121, step=0)], [0]),
+        ([state(0, "load", ago=100, step=0)], []),
+        ([state(0, "load", ago=11)], [0]),
+        ([state(0, "epoch", ago=100)], []),
+        ([state(0, "validation", ago=11)], [0]),
+        ([state(0, "checkpoint", ago=11)], [0]),
+        ([state(0, "checkpoint", ago=1), state(1, "wait", ago=500)], []),  # rank 1 waits for rank 0's checkpoint
+        ([state(0, "wait", ago=121), state(1, "wait", ago=1)], [0]),
+        ([state(0, "done", ago=500), state(1, "step", ago=1)], []),
+        ([state(0, "error", ago=500)], []),
+    ],
+)
+def test_silent_ranks(states, silent):
+    assert list(silent_ranks({state.rank: state for state in states}, CONFIG, 1000.0)) == silent

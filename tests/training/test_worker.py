@@ -1,0 +1,55 @@
+"""What a worker process keeps and imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from millrace.errors import PlanError, find_in
+from millrace.training.worker import _describe, clean_environment, is_collective
+
+
+def test_only_allowed_variables_stay():
+    environment = dict.fromkeys(
+        [
+            *("PATH", "HOME", "LANG", "LC_ALL", "JAVA_HOME", "HOROVOD_RANK", "OMP_NUM_THREADS", "MILLRACE_DATA", "PYTHONPATH"),
+            *("AWS_SECRET_ACCESS_KEY", "_HOROVOD_SECRET_KEY", "PYSPARK_GATEWAY_SECRET", "CANARY", "MILLRACE_SECRET"),
+        ],
+        "value",
+    )
+    clean_environment(environment)
+    assert sorted(environment) == [
+        *("HOME", "HOROVOD_RANK", "JAVA_HOME", "LANG", "LC_ALL", "MILLRACE_DATA", "OMP_NUM_THREADS", "PATH", "PYTHONPATH"),
+    ]
+
+
+def test_our_errors_keep_their_fields_on_the_way():
+    error = PlanError("plan", expected="a", found="b", remedy="c.", retry=True)
+    again = find_in(_describe(error))
+    assert (type(again), str(again), again.retry) == (PlanError, "plan: expected a; found b. c.", True)
+
+
+def test_other_errors_go_as_tracebacks():
+    try:
+        raise ValueError("broken")
+    except ValueError as error:
+        text = _describe(error)
+    assert text.startswith("Traceback (most recent call last):")
+    assert text.endswith("ValueError: broken")
+
+
+def test_consequence_of_anothers_failure_is_told_from_a_cause():
+    assert is_collective(RuntimeError("Horovod has been shut down."))
+    assert not is_collective(ValueError("broken"))
+
+
+def test_workers_code_imports_no_spark():
+    code = "import sys, millrace.training.loop, millrace.training.worker, millrace.models.build;print('pyspark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_worker_imports_tensorflow_only_when_the_environment_is_set():
+    code = "import sys, millrace.training.worker; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
