@@ -100,14 +100,16 @@ def build(root: Path, target: Path) -> bool:
 
 
 def main() -> int:
-    """Builds; prints the zip's path."""
+    """Builds; prints the zip's path, unless told to be quiet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, help="the project's root")
     parser.add_argument("--output", type=Path, help="the zip to make (default: ROOT/build/millrace.zip)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing")
     arguments = parser.parse_args()
     target = arguments.output or arguments.root / "build" / "millrace.zip"
     build(arguments.root, target)
-    sys.stdout.write(f"{target}\n")
+    if not arguments.quiet:
+        sys.stdout.write(f"{target}\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A short Spark session that touches what every job touches: its loaded classes become the archive that later drivers start from."""
+"""A short Spark session that touches what every job touches; its classes become the archive that later drivers start from."""
 
 import tempfile
 
