@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import fsspec
@@ -32,28 +31,34 @@ Flow = Callable[[Context], None]
 INTERRUPTED = 130
 
 
-def main(flow: Flow, description: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a flow as a process: 0 on success, 2 where the same call cannot succeed, 1 where a retry may help, 3 for the gate, 130 on Ctrl-C."""
+def main(flow: Flow, description: str) -> NoReturn:
+    """Runs a flow as this process and ends it with the flow's exit code."""
     take_signals()
-    observe.configure()
-    arguments = parser(description).parse_args(argv)
-    job = _Job(arguments)
-    try:
-        job.run(flow)
-        code = 0
-    except KeyboardInterrupt:
-        observe.clear_progress()
-        observe.warn("interrupted; the same command goes on from the last finished step")
-        code = INTERRUPTED
-    except Exception as error:
-        code = report(error, debug=arguments.debug)
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        job.close()
+    code = run(flow, description, sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads of libraries (gRPC, TensorFlow, Horovod) may still wait for something; nothing of ours is left to do.
     os._exit(code)
+
+
+def run(flow: Flow, description: str, argv: Sequence[str], *, spark: SparkSession | None = None) -> int:
+    """Runs a flow with a command line. Returns the exit code: 0 on success, 2 where the same call cannot succeed, 1 where a retry
+    may help, 3 where the gate refused, 130 on Ctrl-C. A session that is given is used and left open.
+    """
+    observe.configure()
+    arguments = parser(description).parse_args(argv)
+    job = _Job(arguments, spark)
+    try:
+        job.run(flow)
+        return 0
+    except KeyboardInterrupt:
+        observe.clear_progress()
+        observe.warn("interrupted; the same command goes on from the last finished step")
+        return INTERRUPTED
+    except Exception as error:
+        return report(error, debug=arguments.debug)
+    finally:
+        job.close()
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -78,13 +83,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def take_signals() -> None:
-    """Ctrl-C and TERM end the job in an orderly way, also where the shell started it with SIGINT ignored. Then says that it is ready."""
-
-    def terminate(signum: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+    """Lets Ctrl-C and TERM end the job in an orderly way, also where it was started with SIGINT ignored; then says so."""
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     ready = os.environ.get("MILLRACE_READY_FILE")
     if ready:
         Path(ready).write_text(str(os.getpid()))
@@ -105,9 +107,10 @@ def report(error: Exception, *, debug: bool) -> int:
 class _Job:
     """A job's session and log, opened when they are needed."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, spark: SparkSession | None) -> None:
         self.arguments = arguments
-        self._spark: SparkSession | None = None
+        self._spark = spark
+        self._closes_spark = spark is None
         self._context: Context | None = None
         self._log_directory: str | None = None
 
@@ -129,8 +132,7 @@ class _Job:
             print_plan(context)
             return
         lake.open_for_writing()
-        self._log_directory = tempfile.mkdtemp(prefix="millrace-log-")
-        with observe.log_file(self._log_path()):
+        with observe.log_file(self._log_path(context)):
             observe.note("job", job=Path(sys.argv[0]).name, run_id=context.run.run_id, arguments=sys.argv[1:])
             try:
                 flow(context)
@@ -148,28 +150,35 @@ class _Job:
         return self._spark
 
     def close(self) -> None:
-        """Puts the log into the run's artifacts and ends the session."""
+        """Brings the log to where the lake is, and ends the session."""
         if self._log_directory is not None and self._context is not None:
             try:
-                self._keep_log(self._context)
+                _append_file(self._log_path(self._context), _log_address(self._context))
             except OSError as error:
                 observe.warn(f"the log could not be kept: {error}")
             shutil.rmtree(self._log_directory, ignore_errors=True)
-        if self._spark is not None:
+        if self._spark is not None and self._closes_spark:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             close_spark(self._spark)
 
-    def _log_path(self) -> Path:
-        assert self._context is not None and self._log_directory is not None
+    def _log_path(self, context: Context) -> Path:
+        """In place in a local lake, where a killed run leaves it; else a file that is brought there at the end."""
+        if context.lake.is_local:
+            return Path(_log_address(context))
+        if self._log_directory is None:
+            self._log_directory = tempfile.mkdtemp(prefix="millrace-log-")
         return Path(self._log_directory, "log.jsonl")
 
-    def _keep_log(self, context: Context) -> None:
-        path = self._log_path()
-        if not path.exists():
-            return
-        files, target = fsspec.core.url_to_fs(context.lake.artifacts(context.config.name, context.run.run_id, "log.jsonl"))
-        files.makedirs(target.rpartition("/")[0], exist_ok=True)
-        before = files.cat_file(target) if files.exists(target) else b""
-        files.pipe_file(target, before + path.read_bytes())
+
+def _log_address(context: Context) -> str:
+    return context.lake.artifacts(context.config.name, context.run.run_id, "log.jsonl")
+
+
+def _append_file(path: Path, address: str) -> None:
+    files, target = fsspec.core.url_to_fs(address)
+    files.makedirs(target.rpartition("/")[0], exist_ok=True)
+    before = files.cat_file(target) if files.exists(target) else b""
+    files.pipe_file(target, before + path.read_bytes())
 
 
 def open_spark(name: str) -> SparkSession:

@@ -18,7 +18,7 @@ features: [{{column: image, encode: scale, divisor: 255, shape: [8, 8, 1]}}]
 # Without label and model the night ends at gold.
 label: {{column: label, kind: class}}
 model: {{family: mlp, hidden: [128], activation: relu}}
-training: {{optimizer: {{name: adam, learning_rate: 0.001}}, loss: cross_entropy, batch_size: 128, epochs: 5, num_workers: 1, seed: 1}}
+training: {{optimizer: {{name: adam, learning_rate: 0.001}}, loss: cross_entropy, batch_size: 128, epochs: 5, num_workers: 1}}
 publish: {{exports: [keras, h5, saved_model]}}
 """
 
@@ -36,7 +36,7 @@ evolution: {{added: quarantine, missing: refuse, retyped: quarantine}}
 
 
 def new_pipeline(name: str, directory: Path) -> list[Path]:
-    """Writes conf/pipelines/NAME.yaml and schemas/NAME_raw.yaml. Raises ConfigError for a bad name and where one is there already."""
+    """Writes conf/pipelines/NAME.yaml and schemas/NAME_raw.yaml. Raises ConfigError for a bad name and where one is there."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name):
         remedy = "For example `millrace init reviews`."
         raise ConfigError("init", expected="a name of lower-case letters, digits and _", found=f"'{name}'", remedy=remedy)
