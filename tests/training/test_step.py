@@ -51,10 +51,10 @@ def test_rows_of_weight_0_change_nothing():
     more_images[:5], more_labels[:5] = images, labels
     more_weights = np.array([1.0] * 5 + [0.0] * 4, dtype=np.float32)
     config = OptimizerConfig(learning_rate=0.01)
-    sums = TrainStep(alone, build_optimizer(config, alone), world_size=1)(images, labels, weights, where="here")
-    padded_sums = TrainStep(padded, build_optimizer(config, padded), world_size=1)(
-        more_images, more_labels, more_weights, where="here"
-    )
+    step = TrainStep(alone, build_optimizer(config, alone), world_size=1)
+    sums = step(images, labels, weights, where="here")
+    step = TrainStep(padded, build_optimizer(config, padded), world_size=1)
+    padded_sums = step(more_images, more_labels, more_weights, where="here")
     assert padded_sums.weight == sums.weight == 5.0
     assert padded_sums.correct == sums.correct
     assert padded_sums.loss == pytest.approx(sums.loss, rel=1e-6)

@@ -9,8 +9,9 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,7 +24,7 @@ from millrace.loading.plan import check_memory, shards_of_rank
 from millrace.loading.pool import reads_ahead
 from millrace.training.heartbeat import Event, HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
-from millrace.training.watchdog import ParentWatchdog, Watchdog
+from millrace.training.watchdog import ParentWatchdog, Watchdog, fault_of
 from millrace.training.worker import is_allowed
 
 STAGE = "training"
@@ -47,7 +48,11 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     output = _Output()
     with HeartbeatServer(_driver_host(spark, local), on_event) as server:
         failure: BaseException | None = None
-        with _Signals() as signals, Watchdog(server, request.training, num_ranks=request.training.num_workers) as watchdog:
+        with (
+            _Signals() as signals,
+            _quiet_threads(output),
+            Watchdog(server, request.training, num_ranks=request.training.num_workers) as watchdog,
+        ):
             try:
                 results = _run(spark, request, server, output, local=local)
             except BaseException as error:  # it is looked at when handlers are restored and workers are gone
@@ -59,6 +64,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
         raise server.callback_error
     if failure is not None:
         raise _explain(failure, server, watchdog, output) from (failure if isinstance(failure, MillraceError) else None)
+    assert results[0] is not None, "rank 0 gives the result"
     return TrainResult.from_json(results[0])
 
 
@@ -82,7 +88,7 @@ def _run(spark: SparkSession, request: TrainRequest, server: HeartbeatServer, ou
 
     # Horovod would fork this process to import TensorFlow and ask it for Gloo: seconds, noise on the terminal, and a fork beside
     # threads. A worker without Gloo says so itself.
-    horovod.runner.launch.gloo_built = lambda verbose=False: True
+    horovod.runner.launch.gloo_built = lambda **_: True
     includes = list(spark.sparkContext._python_includes or ())
     results: list[str] = horovod.spark.run(
         _bootstrap(includes),
@@ -186,16 +192,7 @@ def _explain(failure: BaseException, server: HeartbeatServer, watchdog: Watchdog
             found=f"this in rank {errors[0]['rank']}:\n{text}\n",
             remedy="If it is not a mistake in the code, run again; training goes on from its last checkpoint.",
         )
-    reason = watchdog.reason
-    if reason is None or errors:
-        states = server.states()
-        quiet = [rank for rank, state in states.items() if state.kind not in ("error", "done")]
-        who = min(quiet, key=lambda rank: states[rank].last_heard) if quiet else None
-        reason = (
-            f"no answer from rank {who} after step {states[who].step}"
-            if who is not None
-            else f"{type(failure).__name__}: {failure}"
-        )
+    reason = _blame(server, watchdog) or f"{type(failure).__name__}: {failure}"
     tail = output.text()
     return TrainingError(
         STAGE,
@@ -204,6 +201,16 @@ def _explain(failure: BaseException, server: HeartbeatServer, watchdog: Watchdog
         remedy="Run again; training goes on from its last checkpoint.",
         retry=True,
     )
+
+
+def _blame(server: HeartbeatServer, watchdog: Watchdog) -> str | None:
+    """The rank that the others have suffered from, or what the watchdog saw."""
+    if not server.errors():
+        return watchdog.reason
+    suspects = [state for state in server.states().values() if state.kind not in ("error", "done")]
+    if not suspects:
+        return "only ranks that lost the others"
+    return fault_of(min(suspects, key=lambda state: (state.connected, state.last_heard)), time.monotonic())
 
 
 def _wait_until_gone(server: HeartbeatServer) -> None:
@@ -239,6 +246,25 @@ class _Output:
     def text(self) -> str:
         """The last lines."""
         return "\n".join("".join(self._pieces).splitlines()[-20:]).strip()
+
+
+@contextlib.contextmanager
+def _quiet_threads(output: _Output) -> Iterator[None]:
+    """Keeps tracebacks of Horovod's threads off the terminal: they say that a job was cancelled, which is known."""
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(args.exc_traceback))
+        if any(name.startswith("horovod.") for name in frames):
+            output.write(f"{args.exc_type.__name__} in a thread of Horovod's\n")
+        else:
+            usual(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 class _StopRun(BaseException):

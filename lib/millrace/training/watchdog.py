@@ -79,20 +79,23 @@ class Watchdog:
             return "a rank has failed"
         if self._server.callback_error is not None:
             return "the progress callback has failed"
-        lost = [rank for rank, state in states.items() if not state.connected and state.kind not in ("done", "error")]
+        lost = [state for state in states.values() if not state.connected and state.kind not in ("done", "error")]
         if lost:
-            return f"rank {lost[0]} ended without a word, {_place(states[lost[0]])}"
+            return fault_of(lost[0], now)
         if len(states) < self._num_ranks and now - self._started > self._config.start_timeout_seconds:
             return f"{len(states)} of {self._num_ranks} workers had started after {self._config.start_timeout_seconds} s"
         silent = silent_ranks(states, self._config, now)
         if silent:
-            rank = max(silent, key=silent.__getitem__)
-            return f"rank {rank} said nothing for {silent[rank]:.0f} s, {_place(states[rank])}"
+            return fault_of(states[max(silent, key=silent.__getitem__)], now)
         return None
 
 
-def _place(state: RankState) -> str:
-    return f"after step {state.step} in epoch {state.epoch}" if state.step else "before its first step"
+def fault_of(state: RankState, now: float) -> str:
+    """What is wrong with a rank that is gone or silent, and where it was."""
+    place = f"after step {state.step} in epoch {state.epoch}" if state.step else "before its first step"
+    if not state.connected:
+        return f"rank {state.rank} ended without a word, {place}"
+    return f"rank {state.rank} said nothing for {now - state.last_heard:.0f} s, {place}"
 
 
 class ParentWatchdog:
