@@ -1,0 +1,111 @@
+"""scripts/package.sh: the line that it prints, run on a cluster of one machine, from another directory."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+JOB = """
+import sys
+from pyspark.sql import SparkSession
+import millrace.config
+from importlib import resources
+
+def where(batches):
+    import sys
+    import pyarrow as pa
+    import millrace
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"code": [millrace.__file__], "python": [sys.executable]})
+
+spark = SparkSession.builder.getOrCreate()
+print("driver", "millrace.zip" in millrace.config.__file__)
+print("builtin", resources.files("millrace").joinpath("_builtin", "REVISION").is_file())
+row = spark.range(1).repartition(1).mapInArrow(where, "code string, python string").first()
+print("executor", "millrace.zip" in row.code, row.python)
+spark.range(3).write.format("delta").save(sys.argv[1])
+print("delta", spark.read.format("delta").load(sys.argv[1]).count())
+"""
+
+
+def package(*options: str) -> str:
+    """The printed line."""
+    done = subprocess.run([ROOT / "scripts" / "package.sh", *options], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    return line
+
+
+def run_line(line: str, folder: Path, options: list[str], without: set[str]) -> list[str]:
+    """Runs the line with another master and a small job; the lines that the job printed."""
+    environment = dict(os.environ)
+    words = shlex.split(line)
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        environment[name] = value
+    job = words.index(str(ROOT / "jobs" / "preprocess.py"))
+    command = words[:job]
+    for option in without:
+        at = command.index(option)
+        del command[at : at + 2]
+    at = command.index("--master")
+    command[at + 1] = "local-cluster[1,2,1024]"
+    (folder / "job.py").write_text(JOB)
+    environment["SPARK_LOCAL_IP"] = "127.0.0.1"
+    done = subprocess.run(
+        [*command, *options, "job.py", str(folder / "table")],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_zip_runs_on_executors_from_another_directory(tmp_path: Path) -> None:
+    """Over 20 s on a busy machine: a master, a worker and an executor start for real."""
+    line = package("--without-environment")
+    # Nothing is packed here: executors take the Python of this environment.
+    printed = run_line(line, tmp_path, ["--conf", f"spark.pyspark.python={sys.executable}"], without={"--archives"})
+    assert printed == ["driver True", "builtin True", f"executor True {sys.executable}", "delta 3"]
+
+
+@pytest.mark.full
+def test_the_packed_environment_runs_on_executors_and_names_no_checkout(tmp_path: Path) -> None:
+    """Minutes: packs, unpacks and starts a whole environment."""
+    printed = run_line(package(), tmp_path, [], without=set())
+    assert printed[:2] == ["driver True", "builtin True"]
+    assert printed[2].startswith("executor True ")
+    assert printed[2].endswith("/environment/bin/python")
+    assert not printed[2].removeprefix("executor True ").startswith(str(ROOT))
+    assert printed[3] == "delta 3"
+    leaks = []
+    with tarfile.open(ROOT / "dist" / "environment.tar.gz") as archive:
+        for member in archive:
+            name = member.name.removeprefix("./")
+            assert not name.startswith(("java", "jars")), name
+            assert "millrace" not in Path(name).name, name
+            if str(ROOT) in member.linkname:
+                leaks.append(name)
+            # Compiled modules note where they were compiled; Python corrects that when it loads them.
+            if member.isfile() and member.size < 200_000 and not name.endswith(".pyc"):
+                stream = archive.extractfile(member)
+                if stream is not None and str(ROOT).encode() in stream.read():
+                    leaks.append(name)
+    assert leaks == []
+
+
+def test_an_unknown_option_is_refused() -> None:
+    done = subprocess.run([ROOT / "scripts" / "package.sh", "--fast"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "package.sh: unknown option '--fast': known are --without-environment, --python-prefix\n",
+    )
