@@ -1,0 +1,129 @@
+"""Kill -9 and Ctrl-C at the moments that matter: nothing is left running, and the next call goes on from the last finished step."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from tests.flows.nights import NIGHT, Night, all_gone, driver_of, family, jvm_of, processes_of, wait_until
+
+TABLES = ["bronze/digits", "silver/digits", "gold/digits", "quarantine/sources/digits", "quarantine/pipelines/digits"]
+
+
+def started(night: Night, step: str) -> bool:
+    return step in night.steps("started")
+
+
+MOMENTS: dict[str, Callable[[Night], bool]] = {
+    "during ingest": lambda night: started(night, "ingest"),
+    "during preprocess": lambda night: started(night, "preprocess"),
+    "during train": lambda night: any((night.lake / "artifacts" / "digits").glob("*/checkpoints/*")),
+    "between train and publish": lambda night: "train" in night.steps("succeeded"),
+    "between a commit and its ledger row": lambda night: (night.lake / "gold/digits/_delta_log" / f"{0:020d}.json").exists(),
+}
+ALL = [(moment, victim) for moment in MOMENTS for victim in (driver_of, jvm_of)]
+ONE = ("during train", jvm_of)
+
+
+@pytest.fixture
+def night(finished: Night, tmp_path: Path) -> Iterator[Night]:
+    """A lake of its own over the finished night's raw files; nothing of it is left running afterwards."""
+    own = Night(tmp_path, raw=finished.raw)
+    yield own
+    for process in processes_of(own.lake):
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("moment", "victim"),
+    [pytest.param(*case, marks=() if case == ONE else pytest.mark.full, id=f"{case[0]}-{case[1].__name__}") for case in ALL],
+)
+def test_a_killed_night_goes_on(finished: Night, night: Night, moment: str, victim: Callable[..., psutil.Process]) -> None:
+    """Takes a night and a half: the part before the kill, then the rest."""
+    process = night.start("nightly", "--night", NIGHT)
+    wait_until(lambda: MOMENTS[moment](night), seconds=200, process=process)
+    members = family(process)
+    victim(members).kill()
+    left = all_gone(members, seconds=30)
+    assert [member.cmdline()[:6] for member in left] == []
+    assert processes_of(night.lake) == []
+    process.communicate()
+    before = night.steps("succeeded")
+
+    rest = night.submit("nightly", "--night", NIGHT)
+    assert rest.returncode == 0, rest.stderr
+    assert sorted(night.steps("succeeded")) == sorted(["ingest", "preprocess", "train", "publish", "nightly"])
+    done_again = [entry.step for entry in night.entries("started") if entry.attempt > 1]
+    assert not set(done_again) & set(before)
+    same_as(finished, night)
+
+
+def same_as(finished: Night, night: Night) -> None:
+    """The lake of a killed night holds what that of a quiet night holds."""
+    for table in TABLES:
+        assert night.content_hash(table) == finished.content_hash(table), table
+    for table, keys in {
+        "metrics/epochs": ["epoch", "step", "split", "metric"],
+        "metrics/evaluation": ["artifact", "split", "slice", "label", "average", "metric"],
+        "metrics/confusion": ["artifact", "split", "label", "predicted"],
+        "metrics/data_quality": ["stage", "table", "rule", "num_checked", "num_failed"],
+    }.items():
+        assert keys_of(night, table, keys) == keys_of(finished, table, keys), table
+    mine, other = (scores_of(one) for one in (night, finished))
+    assert mine.keys() == other.keys()
+    np.testing.assert_allclose([mine[row] for row in sorted(mine)], [other[row] for row in sorted(other)], atol=1e-5)
+
+
+def keys_of(night: Night, table: str, keys: list[str]) -> list[str]:
+    return sorted(repr([row[key] for key in keys]) for row in night.table(table).to_pylist())
+
+
+def scores_of(night: Night) -> dict[str, list[float]]:
+    return {row["row_id"]: row["scores"] for row in night.table("predictions/digits").to_pylist()}
+
+
+INTERRUPTIONS: dict[str, Callable[[Night, subprocess.Popen[str]], bool]] = {
+    "at start-up": lambda _, process: any("SparkSubmit" in " ".join(member.cmdline()) for member in family(process)),
+    "during ingest": lambda night, _: started(night, "ingest"),
+    "during preprocess": lambda night, _: started(night, "preprocess"),
+    "while workers start": lambda night, _: started(night, "train"),
+    "during train": lambda night, _: MOMENTS["during train"](night),
+    "during publish": lambda night, _: started(night, "publish"),
+}
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(moment, marks=() if moment == "during train" else pytest.mark.full) for moment in INTERRUPTIONS]
+)
+def test_ctrl_c_leaves_no_process_and_exits_130(night: Night, moment: str) -> None:
+    process = night.start("nightly", "--night", NIGHT)
+    wait_until(lambda: INTERRUPTIONS[moment](night, process), seconds=200, process=process)
+    members = family(process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert all_gone(members, seconds=10) == []
+    assert processes_of(night.lake) == []
+    assert "Traceback" not in stderr
+    if moment != "at start-up":
+        assert "interrupted; the same command goes on from the last finished step" in stderr
+        last = night.entries()[-1]
+        assert (last.status, last.error) == ("failed", "interrupted")
+
+
+def test_a_second_driver_is_refused_with_pid_and_run(night: Night) -> None:
+    process = night.start("nightly", "--night", NIGHT)
+    wait_until(lambda: started(night, "ingest"), seconds=100, process=process)
+    driver = driver_of(family(process))
+    second = night.submit("nightly", "--night", "2026-11-23")
+    assert second.returncode == 1
+    (run_id,) = {entry.run.run_id for entry in night.entries()}
+    assert f"lock: expected the lock pipeline-digits; found that pid {driver.pid} holds it, run {run_id}, since" in second.stderr
+    assert "Wait for it to end, then try again." in second.stderr
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
