@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +13,6 @@ from millrace.config.models import ModelConfig, TrainingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
 from millrace.training.request import TrainRequest
-from pyspark.sql import SparkSession
-
-
-@pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
-    """Four task slots, so that four workers fit."""
-    if Path(sys.prefix, "java").exists():
-        os.environ["JAVA_HOME"] = str(Path(sys.prefix, "java"))
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    session = (
-        SparkSession.builder.master("local[4]")
-        .appName("millrace tests")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.jars", ",".join(str(jar) for jar in Path(sys.prefix, "jars").glob("*.jar")))
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("OFF")
-    yield session
-    session.stop()
 
 
 @pytest.fixture(scope="session")

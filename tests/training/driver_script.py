@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from pyspark.sql import SparkSession
 
 
 def main() -> None:
+    if Path(sys.prefix, "java").exists():
+        os.environ["JAVA_HOME"] = str(Path(sys.prefix, "java"))
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     session = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     watchdog = start_parent_watchdog()
     print("jvm", session.sparkContext._gateway.proc.pid, flush=True)  # noqa: T201

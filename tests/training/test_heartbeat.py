@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,18 @@ def test_worker_ends_at_once_when_the_driver_hangs_up():
         wait_for(lambda: server.states().get(1) is not None and server.states()[1].step == 1)
         server.hang_up()
         assert worker.wait(timeout=10) == EXIT_DRIVER_LOST
+        assert (server.states()[1].connected, server.states()[1].reacted) == (True, True)
+
+
+def test_process_that_stands_still_is_told_from_one_that_waits():
+    with HeartbeatServer("127.0.0.1") as server:
+        command = [sys.executable, "-c", WORKER, str(server.address[1]), server.token]
+        with subprocess.Popen(command) as worker:
+            wait_for(lambda: server.states().get(1) is not None and server.states()[1].step == 1)
+            worker.send_signal(signal.SIGSTOP)
+            server.hang_up()
+            assert (server.states()[1].connected, server.states()[1].reacted) == (True, False)
+            worker.kill()
 
 
 def test_killed_worker_is_noticed():

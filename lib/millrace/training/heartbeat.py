@@ -20,6 +20,7 @@ The driver sends nothing after its nonce; when its side closes, the worker's pro
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import os
@@ -42,6 +43,7 @@ _MAX_LINE_BYTES = 16 * 1024**2
 _MAX_PENDING_STEPS = 1000  # progress may lose steps where the callback is slow; nothing else is ever dropped
 _HANDSHAKE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
+_PARTING_SECONDS = 2.0
 _STEPS_KEPT = 101
 _OFTEN = {"step", "load", "validation"}  # passed on for rank 0 only
 
@@ -58,6 +60,9 @@ class RankState:
     epoch: int = 0
     step: int = 0
     connected: bool = True
+    """False where the worker's side ended the connection."""
+    reacted: bool = False
+    """Whether its process ended when the driver hung up."""
     last_step: float | None = None
     """When the last step was heard of; None where something else has happened since."""
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS_KEPT))
@@ -147,8 +152,26 @@ class HeartbeatServer:
                 late = [key.data for key in selector.get_map().values() if key.data is not None and key.data.is_late()]
                 for peer in late:
                     self._drop(selector, peer)
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]  # every registered object is a socket
+            selector.unregister(self._listener)
+            self._listener.close()
+            self._part(selector)
+
+    def _part(self, selector: selectors.BaseSelector) -> None:
+        """Tells every peer that this is the end and notes who reacts: a process that stands still does not."""
+        for key in list(selector.get_map().values()):
+            with contextlib.suppress(OSError):
+                key.data.connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + _PARTING_SECONDS
+        while selector.get_map() and time.monotonic() < deadline:
+            for key, _ in selector.select(_POLL_SECONDS):
+                if not self._receive(key.data):
+                    selector.unregister(key.fileobj)
+                    key.data.connection.close()
+                    with self._lock:
+                        if key.data.rank in self._states:
+                            self._states[key.data.rank].reacted = True
+        for key in list(selector.get_map().values()):
+            key.data.connection.close()
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         try:

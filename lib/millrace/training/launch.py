@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
 
 import psutil
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from millrace.errors import MillraceError, PlanError, TrainingError, find_in
+from millrace.errors import PlanError, TrainingError, find_in
 from millrace.loading.plan import check_memory, shards_of_rank
 from millrace.loading.pool import reads_ahead
 from millrace.training.heartbeat import Event, HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
-from millrace.training.watchdog import ParentWatchdog, Watchdog, fault_of
+from millrace.training.shield import HeldSignals, WorkerOutput, quiet_threads
+from millrace.training.watchdog import ParentWatchdog, Watchdog, describe
 from millrace.training.worker import is_allowed
 
 STAGE = "training"
 _GLOO_TIMEOUT_SECONDS = 10
 _CYCLE_MILLISECONDS = 2
 _SLOT_WAIT_SECONDS = 30.0  # for executors of a cluster to register
-_KEPT_OUTPUT = 200  # pieces of workers' output that are kept for error texts
 _GONE_SECONDS = 10.0
 
 
@@ -45,12 +40,12 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     assert threading.current_thread() is threading.main_thread(), "Horovod sets signal handlers"
     _refuse_what_cannot_run(spark, request)
     local = str(spark.sparkContext.master).startswith("local")
-    output = _Output()
+    output = WorkerOutput()
     with HeartbeatServer(_driver_host(spark, local), on_event) as server:
         failure: BaseException | None = None
         with (
-            _Signals() as signals,
-            _quiet_threads(output),
+            HeldSignals() as signals,
+            quiet_threads(),
             Watchdog(server, request.training, num_ranks=request.training.num_workers) as watchdog,
         ):
             try:
@@ -63,7 +58,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     if server.callback_error is not None:
         raise server.callback_error
     if failure is not None:
-        raise _explain(failure, server, watchdog, output) from (failure if isinstance(failure, MillraceError) else None)
+        raise _explain(failure, server, watchdog, output) from None
     assert results[0] is not None, "rank 0 gives the result"
     return TrainResult.from_json(results[0])
 
@@ -82,7 +77,7 @@ def start_parent_watchdog() -> ParentWatchdog:
     return ParentWatchdog(lambda: process.poll() is None, what="the Spark JVM")
 
 
-def _run(spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: _Output, *, local: bool) -> list[str]:
+def _run(spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: WorkerOutput, *, local: bool) -> list[str]:
     import horovod.runner.launch
     import horovod.spark
 
@@ -179,11 +174,9 @@ def _driver_host(spark: SparkSession, local: bool) -> str:
     return "127.0.0.1" if local else spark.sparkContext.getConf().get("spark.driver.host", socket.getfqdn())
 
 
-def _explain(failure: BaseException, server: HeartbeatServer, watchdog: Watchdog, output: _Output) -> BaseException:
+def _explain(failure: BaseException, server: HeartbeatServer, watchdog: Watchdog, output: WorkerOutput) -> BaseException:
     """One error for the user: a worker's own where one was raised, else who fell silent or died."""
     errors = sorted(server.errors(), key=lambda event: bool(event["collective"]))
-    if isinstance(failure, MillraceError):
-        return failure
     if errors and not errors[0]["collective"]:
         text = str(errors[0]["error"])
         return find_in(text) or TrainingError(
@@ -204,13 +197,13 @@ def _explain(failure: BaseException, server: HeartbeatServer, watchdog: Watchdog
 
 
 def _blame(server: HeartbeatServer, watchdog: Watchdog) -> str | None:
-    """The rank that the others have suffered from, or what the watchdog saw."""
-    if not server.errors():
-        return watchdog.reason
-    suspects = [state for state in server.states().values() if state.kind not in ("error", "done")]
-    if not suspects:
-        return "only ranks that lost the others"
-    return fault_of(min(suspects, key=lambda state: (state.connected, state.last_heard)), time.monotonic())
+    """The ranks that the others have suffered from, as well as it can be told; None where nothing is known."""
+    states = [state for state in server.states().values() if state.kind not in ("error", "done")]
+    gone = [state for state in states if not state.connected]
+    frozen = [state for state in states if state.connected and not state.reacted]
+    if gone or frozen:
+        return describe(gone or frozen, watchdog.aborted_at or time.monotonic())
+    return watchdog.reason
 
 
 def _wait_until_gone(server: HeartbeatServer) -> None:
@@ -228,85 +221,3 @@ def _wait_until_gone(server: HeartbeatServer) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=_GONE_SECONDS)
-
-
-class _Output:
-    """The end of what workers print, kept away from the user's terminal."""
-
-    def __init__(self) -> None:
-        self._pieces: deque[str] = deque(maxlen=_KEPT_OUTPUT)
-
-    def write(self, text: str) -> int:
-        self._pieces.append(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def text(self) -> str:
-        """The last lines."""
-        return "\n".join("".join(self._pieces).splitlines()[-20:]).strip()
-
-
-@contextlib.contextmanager
-def _quiet_threads(output: _Output) -> Iterator[None]:
-    """Keeps tracebacks of Horovod's threads off the terminal: they say that a job was cancelled, which is known."""
-    usual = threading.excepthook
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(args.exc_traceback))
-        if any(name.startswith("horovod.") for name in frames):
-            output.write(f"{args.exc_type.__name__} in a thread of Horovod's\n")
-        else:
-            usual(args)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = usual
-
-
-class _StopRun(BaseException):
-    """A signal came before Horovod had set its own handlers."""
-
-
-class _Signals:
-    """Notes SIGINT and SIGTERM while Horovod has its own handlers, which swallow them; then puts the old handlers back."""
-
-    _WATCHED = (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self) -> _Signals:
-        self._came: Counter[int] = Counter()
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        self._old = {number: signal.getsignal(number) for number in self._WATCHED}
-        self._raised = False
-        for number in self._WATCHED:
-            signal.signal(number, self._stop_start)
-        # every signal's number is written here by the interpreter, whoever handles it
-        self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.set_wakeup_fd(self._old_fd)
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        with contextlib.suppress(BlockingIOError):
-            while numbers := self._reader.recv(4096):
-                self._came.update(numbers)
-        self._reader.close()
-        self._writer.close()
-
-    def raise_what_came(self, *, own_terminations: int) -> None:
-        """KeyboardInterrupt for a SIGINT; a SIGTERM from outside is sent again, to the handler that it was meant for."""
-        if self._came[signal.SIGINT]:
-            raise KeyboardInterrupt
-        if self._came[signal.SIGTERM] > own_terminations:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def _stop_start(self, number: int, _frame: FrameType | None) -> Any:
-        if not self._raised:  # a second one must not disturb the cleaning up
-            self._raised = True
-            raise _StopRun(signal.Signals(number).name)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from millrace.config.models import TrainingConfig
 from millrace.training.heartbeat import HeartbeatServer, RankState
@@ -52,6 +52,8 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="millrace-watchdog", daemon=True)
         self.reason: str | None = None
         """Why the attempt was aborted; None where it was not."""
+        self.aborted_at = 0.0
+        """When it was aborted, of time.monotonic()."""
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -67,7 +69,7 @@ class Watchdog:
             if reason is None:
                 continue
             self._stop.wait(_GRACE_SECONDS)
-            self.reason = reason
+            self.reason, self.aborted_at = reason, time.monotonic()
             self._server.hang_up()
             if not self._stop.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -81,21 +83,23 @@ class Watchdog:
             return "the progress callback has failed"
         lost = [state for state in states.values() if not state.connected and state.kind not in ("done", "error")]
         if lost:
-            return fault_of(lost[0], now)
+            return describe(lost, now)
         if len(states) < self._num_ranks and now - self._started > self._config.start_timeout_seconds:
             return f"{len(states)} of {self._num_ranks} workers had started after {self._config.start_timeout_seconds} s"
         silent = silent_ranks(states, self._config, now)
         if silent:
-            return fault_of(states[max(silent, key=silent.__getitem__)], now)
+            return describe([states[rank] for rank in silent], now)
         return None
 
 
-def fault_of(state: RankState, now: float) -> str:
-    """What is wrong with a rank that is gone or silent, and where it was."""
-    place = f"after step {state.step} in epoch {state.epoch}" if state.step else "before its first step"
-    if not state.connected:
-        return f"rank {state.rank} ended without a word, {place}"
-    return f"rank {state.rank} said nothing for {now - state.last_heard:.0f} s, {place}"
+def describe(states: Sequence[RankState], now: float) -> str:
+    """What is wrong with ranks that are gone or silent, and where they were."""
+    faults = []
+    for state in states:
+        place = f"after step {state.step} in epoch {state.epoch}" if state.step else "before its first step"
+        silence = f"said nothing for {now - state.last_heard:.0f} s" if state.connected else "ended without a word"
+        faults.append(f"rank {state.rank} {silence}, {place}")
+    return " and ".join(faults)
 
 
 class ParentWatchdog:

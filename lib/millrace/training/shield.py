@@ -1,0 +1,96 @@
+"""What keeps a Horovod run from reaching into the driver: its output, its threads' tracebacks and its signal handlers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+_KEPT_PIECES = 200
+
+
+class WorkerOutput:
+    """The end of what workers print, kept away from the user's terminal."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[str] = deque(maxlen=_KEPT_PIECES)
+
+    def write(self, text: str) -> int:
+        self._pieces.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def text(self) -> str:
+        """The last lines."""
+        return "\n".join("".join(self._pieces).splitlines()[-20:]).strip()
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Keeps tracebacks of Horovod's threads off the terminal: they say that a job was cancelled, which is known."""
+    usual = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(args.exc_traceback))
+        if not any(name.startswith("horovod.") for name in frames):
+            usual(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+
+
+class _StopRun(BaseException):
+    """A signal came before Horovod had set its own handlers."""
+
+
+class HeldSignals:
+    """Notes SIGINT and SIGTERM while Horovod has its own handlers, which swallow them; then puts the old handlers back."""
+
+    _WATCHED = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self) -> HeldSignals:
+        self._came: Counter[int] = Counter()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._old = {number: signal.getsignal(number) for number in self._WATCHED}
+        self._raised = False
+        for number in self._WATCHED:
+            signal.signal(number, self._stop_start)
+        # every signal's number is written here by the interpreter, whoever handles it
+        self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._old_fd)
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        with contextlib.suppress(BlockingIOError):
+            while numbers := self._reader.recv(4096):
+                self._came.update(numbers)
+        self._reader.close()
+        self._writer.close()
+
+    def raise_what_came(self, *, own_terminations: int) -> None:
+        """KeyboardInterrupt for a SIGINT; a SIGTERM from outside is sent again, to the handler that it was meant for."""
+        if self._came[signal.SIGINT]:
+            raise KeyboardInterrupt
+        if self._came[signal.SIGTERM] > own_terminations:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _stop_start(self, number: int, _frame: FrameType | None) -> Any:
+        if not self._raised:  # a second one must not disturb the cleaning up
+            self._raised = True
+            raise _StopRun(signal.Signals(number).name)
