@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import sys
 from collections.abc import Callable
+from datetime import date, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from millrace import __version__, observe
 from millrace.config.load import load_pipeline
@@ -62,7 +69,7 @@ def runs(lake: str, pipeline: str | None, last: int) -> None:
         counts = vars(entry.counts).values() if entry.counts else ["", "", "", ""]
         seconds = f"{(entry.ended_at - entry.started_at).total_seconds():.1f}" if entry.ended_at else ""
         row = [entry.run.run_id, entry.step, entry.status, str(entry.attempt), *map(str, counts), seconds, entry.error or ""]
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as Text, because rich would take [square brackets] for markup
     observe.console().print(table)
 
 
@@ -74,16 +81,20 @@ def runs(lake: str, pipeline: str | None, last: int) -> None:
 def sql(lake: str, form: str, query: str) -> None:
     """Run a QUERY (DuckDB's SQL) over the lake's tables: metrics/runs is metrics_runs, and so on. `SHOW TABLES` lists them."""
     found = inspect.sql(Lake.at(lake), query)
-    if form == "table":
-        table = Table(*found.column_names)
-        for row in found.to_pylist():
-            table.add_row(*["" if value is None else str(value) for value in row.values()])
-        observe.console().print(table)
+    rows = list(zip(*[column.to_pylist() for column in found.columns], strict=True))  # two columns may have one name
+    if form == "json":
+        named = [{name: _for_json(value) for name, value in zip(found.column_names, row, strict=True)} for row in rows]
+        click.echo(json.dumps(named, ensure_ascii=False))
+    elif form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([found.column_names, *[[_for_people(value) for value in row] for row in rows]])
+        click.echo(text.getvalue(), nl=False)
     else:
-        frame = found.to_pandas()
-        click.echo(
-            frame.to_csv(index=False) if form == "csv" else frame.to_json(orient="records", date_format="iso"), nl=form == "json"
-        )
+        table = Table(*[escape(name) for name in found.column_names])
+        for row in rows:
+            table.add_row(*[Text(_for_people(value)) for value in row])
+        observe.console().print(table)
 
 
 @cli.command()
@@ -100,10 +111,10 @@ def quarantine(lake: str, conf_dir: str | None, pipeline: str, night: str | None
     if not rejects:
         observe.console().print("nothing was quarantined or dropped")
     for group in rejects:
-        title = f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows"
+        title = Text(f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows")
         table = Table("source file", "reason", "record", title=title, title_justify="left")
         for row in group.rows[:samples]:
-            table.add_row(row["source_file"], row["reason"], (row["record"] or "")[:120])
+            table.add_row(*[Text(value or "") for value in (row["source_file"], row["reason"], (row["record"] or "")[:120])])
         observe.console().print(table)
 
 
@@ -131,8 +142,29 @@ def describe(conf_dir: str | None, pipeline: str, overrides: tuple[str, ...]) ->
 def init(name: str, directory: str) -> None:
     """Write a pipeline file and a contract to start from; they are valid as they are."""
     for path in new_pipeline(name, Path(directory)):
-        observe.console().print(f"wrote {path}", soft_wrap=True)
-    observe.console().print(f"next  millrace describe {name}")
+        click.echo(f"wrote {path}")
+    click.echo(f"next  millrace describe {name}")
+
+
+def _for_people(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(_for_json(value), ensure_ascii=False) if isinstance(value, list | dict) else str(_for_json(value))
+
+
+def _for_json(value: Any) -> Any:
+    """Times as ISO texts, bytes as hex, what JSON has no number for (NaN) as null."""
+    if isinstance(value, dict):
+        return {str(name): _for_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_json(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
 def main() -> None:

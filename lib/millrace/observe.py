@@ -1,4 +1,4 @@
-"""What a run says: one log, for people on a terminal, line by line elsewhere, as JSON in the run's artifacts. Secrets are masked."""
+"""What a run says: one log, for people on a terminal, by lines elsewhere, as JSON in the run's artifacts. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|credential|private
 _SECRET_TEXTS = (
     re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)"),
     re.compile(
-        r"(?i)(?P<keep>(?:secret|password|passwd|token|signature|sig|access_?key|api_?key|account_?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)]+"
+        r"(?i)(?P<keep>(?:secret|password|passwd|token|signature|sig|access_?key|api_?key|account_?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)"
+        r"[^\s\"'&,;)]+"
     ),
 )
 
@@ -37,6 +38,18 @@ def mask(text: str) -> str:
     for pattern in _SECRET_TEXTS:
         text = pattern.sub(lambda match: match.group("keep") + _MASK, text)
     return text
+
+
+def _masked(value: Any) -> Any:
+    """`value` for JSON, each text masked before it is escaped: afterwards a secret with a quote or umlaut would not be found."""
+    if isinstance(value, dict):
+        return {
+            str(name): _MASK if isinstance(item, str) and _SECRET_NAME.search(str(name)) else _masked(item)
+            for name, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_masked(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else mask(str(value))
 
 
 class JsonLines(logging.Handler):
@@ -56,7 +69,7 @@ class JsonLines(logging.Handler):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        self._file.write(mask(json.dumps(fields, default=str)) + "\n")
+        self._file.write(json.dumps(_masked(fields)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -158,8 +171,8 @@ def clear_progress() -> None:
 
 
 def console() -> Console:
-    """Where summaries are printed: standard output."""
-    return Console(highlight=False)
+    """Where summaries are printed: standard output, wide where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 @contextmanager

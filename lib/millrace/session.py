@@ -1,4 +1,4 @@
-"""The only place that makes a SparkSession. Its settings are conf/spark/*.conf: spark-submit brings them, elsewhere they are read here."""
+"""The only place that makes a SparkSession, by conf/spark/*.conf: spark-submit brings them, elsewhere they are read here."""
 
 from __future__ import annotations
 

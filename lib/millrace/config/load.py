@@ -1,4 +1,4 @@
-"""From a pipeline's name to a checked `PipelineConfig`: YAML, environment, overrides, and the nearest known key where one is wrong."""
+"""From a pipeline's name to a checked `PipelineConfig`: YAML, environment, overrides, and the nearest known key for a typo."""
 
 from __future__ import annotations
 
@@ -104,6 +104,10 @@ def validate(model: type[Model], raw: Mapping[str, Any], *, origin: str) -> Mode
 
 def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: str) -> ConfigError:
     errors = failure.errors(include_url=False, include_context=False)
+    inner = {error["loc"][:-depth] for error in errors for depth in range(1, len(error["loc"]))}
+    errors = [
+        error for error in errors if error["type"] != "too_short" or error["loc"] not in inner
+    ]  # short for want of a bad item
     first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     where = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -117,7 +121,8 @@ def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: s
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if first["type"] == "value_error":
-        return ConfigError("config", expected=f"a valid {where} in {origin}", found=message + more, remedy="Mend it there.")
+        valid = f"{where} in {origin}" if first["loc"] else origin
+        return ConfigError("config", expected=f"a valid {valid}", found=message + more, remedy="Mend it there.")
     expected = message.removeprefix("input should be ")
     hint = (
         nearest(str(first["input"]), re.findall(r"'([^']*)'", message)) if first["type"] == "literal_error" else f"Mend {where}."
@@ -127,21 +132,23 @@ def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: s
 
 def _known_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """The keys that a mapping at `path` inside `model` may have."""
-    found: type[BaseModel] | None = model
+    annotation: Any = model
     for part in path:
-        if isinstance(part, int) or found is None:
-            continue
-        by_key = {field.alias or name: field.annotation for name, field in found.model_fields.items()}
-        found = _model_within(by_key.get(part))
-    return [field.alias or name for name, field in found.model_fields.items()] if found else []
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            by_key = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+            annotation = _without_none(by_key.get(str(part)))
+        else:  # an item of a tuple, or a value of a dict
+            inner = get_args(annotation)
+            annotation = _without_none(inner[-1] if get_origin(annotation) is dict else inner[0]) if inner else None
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return []
+    return [field.alias or name for name, field in annotation.model_fields.items()]
 
 
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, UnionType, tuple, list, dict):
-        return next((model for model in map(_model_within, get_args(annotation)) if model), None)
-    return None
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

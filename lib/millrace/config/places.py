@@ -10,6 +10,9 @@ from pathlib import Path
 
 from millrace.errors import ConfigError
 
+_CHECKOUT = next((found for found in Path(__file__).resolve().parents if (found / "conf" / "pipelines").is_dir()), None)
+"""Where the package runs from its sources, what it ships still lies here and not in `_builtin`."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -57,7 +60,7 @@ class Places:
 
     def _files(self, kind: str, folders: list[Path]) -> dict[str, Found]:
         found: dict[str, Found] = {}
-        for base in (self.conf_dir, self.root):
+        for base in (self.conf_dir, self.root, _CHECKOUT):
             for folder in folders if base else []:
                 for path in sorted((base / folder).glob("*.yaml")) if base else []:
                     found.setdefault(path.stem, Found(_shown(path), path))
@@ -74,11 +77,8 @@ def project_root() -> Path | None:
     named = os.environ.get("MILLRACE_ROOT")
     if named:
         return Path(named)
-    here, file = Path.cwd(), Path(__file__).resolve()
-    for directory in (here, *here.parents, *file.parents):
-        if (directory / "conf" / "pipelines").is_dir():
-            return directory
-    return None
+    here = Path.cwd()
+    return next((found for found in (here, *here.parents) if (found / "conf" / "pipelines").is_dir()), _CHECKOUT)
 
 
 def _shown(path: Path) -> str:

@@ -7,6 +7,9 @@ from pyspark.sql import types as T
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import DataType
 
+CAST_FAILED = "_cast_failed"
+"""The column with the names of the columns whose text was no value of their type: transforms fill it, quality rules read it."""
+
 _SPARK: dict[str, type[T.DataType]] = {
     "boolean": T.BooleanType,
     "tinyint": T.ByteType,
@@ -41,7 +44,10 @@ def struct_type(contract: TableContract) -> T.StructType:
 
 
 def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
-    """Rule name -> SQL condition that every row of the column meets; NULL counts as met but where the column is not nullable."""
+    """Rule name -> SQL condition that every row of the column meets.
+
+    Where NULL is allowed the condition says so: Delta's CHECK, unlike standard SQL's, refuses a row for which it is NULL.
+    """
     quoted = f"`{name}`"
     conditions = {}
     if not column.nullable:
@@ -53,6 +59,8 @@ def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
         conditions[f"{name}_not_in_set"] = f"{quoted} IN ({', '.join(_literal(value) for value in column.one_of)})"
     if column.tensor is not None:
         conditions[f"{name}_wrong_size"] = f"octet_length({quoted}) = {column.tensor.num_bytes}"
+    if column.nullable:
+        return {rule: f"{quoted} IS NULL OR {condition}" for rule, condition in conditions.items()}
     return conditions
 
 

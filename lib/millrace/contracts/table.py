@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from millrace.config.load import nearest, read_yaml, validate
 from millrace.config.models import Column, Name, Section
 from millrace.config.places import Places
-from millrace.contracts.types import FLOATS, INTEGERS, DataType, parse_type
+from millrace.contracts.types import EXACT, FLOATS, INTEGERS, DataType, parse_type
 from millrace.errors import ConfigError
 
 
@@ -56,7 +56,19 @@ class ColumnContract(Section):
             raise ValueError(f"tensor and text go with type binary, not {self.type}")
         if self.range is not None and self.type not in (*INTEGERS, *FLOATS):
             raise ValueError(f"range goes with a number, not {self.type}")
+        if self.range is not None and not -math.inf < self.range[0] <= self.range[1] < math.inf:
+            raise ValueError(f"range goes from a smaller to a larger number, not from {self.range[0]} to {self.range[1]}")
+        if self.one_of is not None:
+            self._check_one_of(self.one_of)
         return self
+
+    def _check_one_of(self, values: tuple[Any, ...]) -> None:
+        kind = {"string": str, "boolean": bool, **dict.fromkeys(INTEGERS, int)}.get(self.type)
+        if kind is None:
+            raise ValueError(f"one_of goes with texts, integers and booleans, not {self.type}")
+        strange = next((value for value in values if type(value) is not kind), None)
+        if strange is not None or not values or None in values:
+            raise ValueError(f"one_of lists values of type {self.type}, at least one; {strange!r} is none")
 
     @property
     def data_type(self) -> DataType:
@@ -99,13 +111,24 @@ class TableContract(Section):
         for name in self.key or ():
             if name not in self.columns:
                 raise ValueError(f"the key column '{name}' is not among the columns. {nearest(name, self.columns)}")
-            if self.columns[name].type in FLOATS:
-                raise ValueError(
-                    f"the key column '{name}' is a {self.columns[name].type}; a float has no exact text, take another key"
-                )
+            kind = self.columns[name].type
+            if kind not in EXACT:
+                why = "a float has no exact text" if kind in FLOATS else f"only {', '.join(EXACT)} tell rows apart"
+                raise ValueError(f"the key column '{name}' is a {kind}; {why}, take another key")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> TableContract:
         rules = [check.rule for check in self.checks]
         if len(set(rules)) != len(rules):
             raise ValueError("two checks have the same rule name")
+        seen: dict[str, str] = {}
+        for name in self.columns:
+            if name.lower() in seen:
+                raise ValueError(
+                    f"the columns '{seen[name.lower()]}' and '{name}' differ in case only, which Spark does not tell apart"
+                )
+            seen[name.lower()] = name
         return self
 
     @cached_property

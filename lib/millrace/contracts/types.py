@@ -1,4 +1,4 @@
-"""The type names of a contract: Spark SQL's simple types, arrays, maps and structs. `bigint`, `array<struct<table:string,version:bigint>>`."""
+"""The type names of a contract: Spark SQL's simple types, arrays, maps, structs: `array<struct<table:string,version:bigint>>`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _ARROW = {
 }
 INTEGERS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 FLOATS = ("float", "double")
+EXACT = (*INTEGERS, "string", "binary", "date", "timestamp")
+"""Types whose values have one text or one row of bytes on every machine, so that rows can be told apart by them."""
 _TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*|[<>,:])")
 
 

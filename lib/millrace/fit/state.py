@@ -12,7 +12,7 @@ from millrace.lake.layout import Lake
 
 @dataclass(frozen=True)
 class FittedState:
-    """`classes`: the label's values, in the order of their indices. `nights`: each night that it has seen, by its raw rows' files."""
+    """`classes`: the label's values in the order of their indices. `nights`: each night seen, with the hash of its files."""
 
     sections_hash: str
     nights: Mapping[str, str]
@@ -32,10 +32,10 @@ class FittedState:
 
 
 def merge_classes(standing: Sequence[str], found: Sequence[Any]) -> tuple[str, ...]:
-    """The classes of a label: those that stand and those found in the train split, numbers in order of size, texts by code point."""
+    """The classes of a label: those that stand and those found in the train split; numbers by size, texts by code point."""
     values = {*standing, *(str(value) for value in found)}
     try:
-        return tuple(sorted(values, key=int))
+        return tuple(sorted(values, key=lambda value: (int(value), value)))
     except ValueError:
         return tuple(sorted(values))
 

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from millrace.config.load import nearest
 from millrace.config.models import PipelineConfig
 from millrace.contracts.table import TableContract
-from millrace.contracts.types import FLOATS, INTEGERS
+from millrace.contracts.types import EXACT, INTEGERS
 from millrace.errors import ConfigError
+from millrace.transforms.encode import LABEL
 
 RESERVED = ("row_id", "split")
 
 
 def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
     """Raises ConfigError for a column that the contract does not have, or that cannot be what the pipeline takes it for."""
-    reserved = [name for name in contract.columns if name.startswith("_") or name in RESERVED]
+    reserved = [name for name in contract.columns if name.startswith("_") or name.lower() in RESERVED]
     if reserved:
         raise ConfigError(
             "contract",
@@ -23,7 +24,9 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
             found=f"'{reserved[0]}'",
             remedy="These names are Millrace's own: rename the column.",
         )
+    _check_reading(config, contract)
     named = {
+        "contract.key": contract.key or tuple(contract.columns),
         "split.key": config.split.key,
         "clean.drop_duplicates": tuple(name for step in config.clean for name in step.drop_duplicates),
         "features.column": tuple(feature.column for feature in config.features),
@@ -31,12 +34,32 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
     }
     for where, names in named.items():
         _check_columns(where, names, contract)
-    for where in ("split.key", "clean.drop_duplicates"):
+    for where in ("contract.key", "split.key", "clean.drop_duplicates"):
         for name in named[where]:
-            if contract.columns[name].type in FLOATS:
-                raise _error(
-                    where, "columns with an exact text", f"{name} is a {contract.columns[name].type}", "Take other columns."
-                )
+            if contract.columns[name].type not in EXACT:
+                remedy = "Take other columns." if contract.key or where != "contract.key" else f"Give {contract.name} a key."
+                raise _error(where, "columns with an exact text", f"{name} is a {contract.columns[name].type}", remedy)
+    _check_features(config, contract)
+    if config.label is not None and contract.columns[config.label.column].type not in (*INTEGERS, "string"):
+        raise _error("label", "a column of integers or texts", contract.columns[config.label.column].type, "Take another label.")
+    shards = config.training.virtual_shards
+    if shards is not None and config.training.batch_size % shards:
+        found = f"{config.training.batch_size} % {shards} = {config.training.batch_size % shards}"
+        raise _error("training.virtual_shards", "a divisor of training.batch_size", found, "Change one of them.")
+
+
+def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
+    if config.source.format != "csv":
+        return
+    for name, column in contract.columns.items():
+        if column.data_type.inner:
+            found = f"{name} is {column.type}"
+            raise ConfigError(
+                "contract", expected="simple types in csv", found=found, remedy="Make it a string, and parse it later."
+            )
+
+
+def _check_features(config: PipelineConfig, contract: TableContract) -> None:
     for feature in config.features:
         tensor = contract.columns[feature.column].tensor
         if tensor is None or tensor.dtype != "uint8":
@@ -47,12 +70,8 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
             raise _error(
                 "features", f"the shape {list(tensor.shape)} of {feature.column}", f"{list(feature.shape)}", "Make them equal."
             )
-    if config.label is not None and contract.columns[config.label.column].type not in (*INTEGERS, "string"):
-        raise _error("label", "a column of integers or texts", contract.columns[config.label.column].type, "Take another label.")
-    shards = config.training.virtual_shards
-    if shards is not None and config.training.batch_size % shards:
-        found = f"{config.training.batch_size} % {shards} = {config.training.batch_size % shards}"
-        raise _error("training.virtual_shards", "a divisor of training.batch_size", found, "Change one of them.")
+        if config.label is not None and feature.column.lower() == LABEL:
+            raise _error("features", f"a column that is not called {LABEL}", "it", "Gold has the class there: rename the column.")
 
 
 def _check_columns(where: str, names: Iterable[str], contract: TableContract) -> None:

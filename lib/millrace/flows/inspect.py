@@ -51,12 +51,12 @@ def runs(lake: Lake, *, pipeline: str | None = None) -> list[Entry]:
 def sql(lake: Lake, query: str) -> pa.Table:
     """The result of a query over the visible tables. Raises ConfigError where DuckDB refuses it."""
     with duckdb.connect(":memory:") as connection:
-        # Nothing outside the lake's tables can be read, and nothing is fetched.
         for visible in visible_tables(existing(lake)):
-            connection.register(f"_all_{visible.name}", to_dataset(lake, visible))
-            condition = f" WHERE {visible.condition}" if visible.condition else ""
-            connection.execute(f'CREATE VIEW "{visible.name}" AS SELECT * FROM "_all_{visible.name}"{condition}')  # noqa: S608
-        connection.execute("SET enable_external_access = false; SET lock_configuration = true")
+            rows = connection.from_arrow(to_dataset(lake, visible))
+            (rows.filter(visible.condition) if visible.condition else rows).create_view(visible.name)
+        # Nothing outside the lake's tables can be read, no variable of this process either, and nothing is fetched.
+        connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
         try:
             return connection.execute(query).fetch_arrow_table()
         except duckdb.Error as error:

@@ -6,11 +6,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
 from millrace.errors import LakeError
+from millrace.lake import artifacts
 
 LAYOUT_VERSION = 1
 _MARK = "_millrace.json"
@@ -74,10 +75,14 @@ class Lake:
         if not address.strip():
             raise LakeError("lake", expected="--lake PATH or URI", found="nothing", remedy="For example --lake ./lake.")
         parts = urlsplit(address)
-        if parts.scheme in ("", "file"):
-            path = parts.path if parts.scheme == "file" else address
-            return cls(str(Path(path).expanduser().absolute()))
-        return cls(address.rstrip("/"))
+        if parts.scheme != "file" and "://" in address:
+            return cls(address.rstrip("/"))
+        path = str(Path(unquote(parts.path) if parts.scheme == "file" else address).expanduser().absolute())
+        if "#" in path or "?" in path:
+            raise LakeError(
+                "lake", expected="a path without # and ?", found=path, remedy="The Delta readers take them for a URI's."
+            )
+        return cls(path)
 
     @property
     def is_local(self) -> bool:
@@ -89,8 +94,8 @@ class Lake:
         return "/".join((self.uri, *parts))
 
     def spark_path(self, *parts: str) -> str:
-        """The same for Spark, which would take a bare path for its default file system's."""
-        return Path(self.path(*parts)).as_uri() if self.is_local else self.path(*parts)
+        """The same for Spark, which would take a bare path for its default file system's. Hadoop reads %20 as it stands."""
+        return f"file://{self.path(*parts)}" if self.is_local else self.path(*parts)
 
     def artifacts(self, pipeline: str, run_id: str, *parts: str) -> str:
         """The address of a run's files."""
@@ -108,8 +113,8 @@ class Lake:
             found = int(mark["layout_version"])
         except FileNotFoundError:
             return
-        except PermissionError:
-            raise self._refused("read") from None
+        except OSError as error:
+            raise self._refused("read", error) from None
         except (ValueError, KeyError, TypeError):
             raise LakeError(
                 "lake", expected=f"a readable {_MARK}", found="something else", remedy="Restore it from a backup."
@@ -128,15 +133,13 @@ class Lake:
         files = self.storage()
         try:
             if not files.exists(self.path(_MARK)):
-                files.makedirs(self.uri, exist_ok=True)
-                with files.open(self.path(_MARK), "w") as mark:
-                    mark.write(json.dumps({"layout_version": LAYOUT_VERSION}) + "\n")
-        except OSError:
-            raise self._refused("write") from None
+                artifacts.write_json(self.path(_MARK), {"layout_version": LAYOUT_VERSION})
+        except OSError as error:
+            raise self._refused("write", error) from None
         if self.is_local and not os.access(self.uri, os.W_OK | os.X_OK):
             raise self._refused("write")
 
-    def _refused(self, what: str) -> LakeError:
-        return LakeError(
-            "lake", expected=f"to {what} {self.uri}", found="the system refused it", remedy="Check the path and its permissions."
-        )
+    def _refused(self, what: str, error: OSError | None = None) -> LakeError:
+        why = f" ({error.strerror.lower()})" if error is not None and error.strerror else ""
+        remedy = "Check the path and its permissions."
+        return LakeError("lake", expected=f"to {what} {self.uri}", found=f"that the system refuses it{why}", remedy=remedy)

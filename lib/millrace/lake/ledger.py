@@ -11,7 +11,7 @@ from typing import Any
 
 from millrace import observe
 from millrace.config.load import hash_of
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, find_in
 from millrace.lake import locks, log, small
 from millrace.lake.layout import RUNS, Lake
 
@@ -202,6 +202,8 @@ class Step:
     """The parts of the config, and the hashes of fitted state, that it reads."""
     find_inputs: Callable[[Ledger], Inputs]
     work: Callable[[Attempt], Outcome]
+    before: Callable[[], object] = lambda: None
+    """Called first of all when the step is to be run, not when it is only planned: lays out a sample's files."""
     prepare: Callable[[], object] = lambda: None
     """Called once it is clear that the step has to run, before it counts as started: opens the session."""
 
@@ -226,7 +228,7 @@ class Plan:
 def plan_step(ledger: Ledger, run: Run, step: Step, *, force: bool = False) -> Plan:
     """Fixes a step's inputs and says whether it has to run. Changes nothing."""
     last = ledger.last(step=step.name, run_id=run.run_id)
-    # A try that was killed has fixed its inputs. One that failed over its raw files looks at them anew: mending them is the remedy.
+    # A try that was killed has fixed its inputs. One that failed over raw files looks at them anew: mending them is the remedy.
     resumes = last is not None and (last.status == "started" or (last.status == "failed" and not last.inputs.files))
     inputs = last.inputs if last is not None and resumes and not force else step.find_inputs(ledger)
     key = step_key(step, inputs)
@@ -250,6 +252,7 @@ def run_step(lake: Lake, run: Run, step: Step, *, force: bool = False) -> tuple[
     Raises what the work raises, after a `failed` entry has been written, and LakeError where another process holds the lock.
     """
     with locks.exclusive(lake, step.lock, run_id=run.run_id):
+        step.before()
         ledger = Ledger.read(lake)
         plan = plan_step(ledger, run, step, force=force)
         if plan.done_by is not None:
@@ -284,9 +287,9 @@ def _failure_recorded(lake: Lake, entry: Entry) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        text = str(error) if isinstance(error, MillraceError) else "".join(traceback.format_exception_only(error)).strip()
-        if isinstance(error, KeyboardInterrupt):
-            text = "interrupted"
+        text = "interrupted" if isinstance(error, KeyboardInterrupt) else "".join(traceback.format_exception_only(error)).strip()
+        ours = error if isinstance(error, MillraceError) else find_in(text)  # an executor's error lies inside Spark's own
+        text = text if ours is None else str(ours)
         failed = replace(entry, status="failed", ended_at=datetime.now(UTC), error=observe.mask(text)[:4000])
         try:
             _append(lake, failed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from millrace.errors import LakeError
 from millrace.lake.layout import Lake
 
 _HELD: dict[str, int] = {}
-"""Locks that this process holds, and how often: the night holds its pipeline's lock, and so does each step."""
+"""Locks that this process holds, and the thread that took each: it may enter again (a night holds its pipeline's lock, and so
+does each of its steps), another thread waits or is refused like another process."""
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def short(lake: Lake, table: str, *, wait_seconds: float = 60.0) -> Iterator[Non
 @contextmanager
 def _flock(lake: Lake, name: str, holder: dict[str, object], *, wait_seconds: float) -> Iterator[None]:
     path = Path(lake.uri, "_locks", f"{name}.lock")
-    if not lake.is_local or str(path) in _HELD:
+    if not lake.is_local or _HELD.get(str(path)) == threading.get_ident():
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,7 @@ def _flock(lake: Lake, name: str, holder: dict[str, object], *, wait_seconds: fl
         _acquire(handle, path, name, wait_seconds)
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps({**holder, "since": datetime.now(UTC).isoformat(timespec="seconds")}).encode(), 0)
-        _HELD[str(path)] = handle
+        _HELD[str(path)] = threading.get_ident()
         try:
             yield
         finally:

@@ -32,8 +32,9 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a Delta table."""
-    return bool(DeltaTable.is_deltatable(uri))
+    """Whether there is a Delta table. Looked up by hand: deltalake's own question makes the directory."""
+    files, path = fsspec.core.url_to_fs(uri)
+    return bool(files.isdir(f"{path}/_delta_log")) and bool(DeltaTable.is_deltatable(uri))
 
 
 def latest_version(uri: str) -> int | None:
@@ -41,23 +42,15 @@ def latest_version(uri: str) -> int | None:
     return int(DeltaTable(uri).version()) if exists(uri) else None
 
 
-def commit_info(uri: str, version: int) -> dict[str, Any]:
-    """What the commit of `version` says of itself; empty where the log no longer has it."""
+def user_metadata(uri: str, version: int) -> dict[str, Any]:
+    """The metadata that we gave to the commit of `version`; empty where it has none, or the log no longer has the commit."""
     files, path = fsspec.core.url_to_fs(uri)
     try:
         text = files.cat_file(f"{path}/_delta_log/{version:020d}.json").decode()
     except FileNotFoundError:
         return {}
-    for line in text.splitlines():
-        action = json.loads(line)
-        if "commitInfo" in action:
-            return dict(action["commitInfo"])
-    return {}
-
-
-def user_metadata(uri: str, version: int) -> dict[str, Any]:
-    """The metadata that we gave to the commit of `version`; empty where it has none."""
-    info = commit_info(uri, version)
+    actions = (json.loads(line) for line in text.splitlines())
+    info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     try:
         return dict(json.loads(info.get("userMetadata") or "{}"))
     except ValueError:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.lake import log
@@ -37,19 +38,23 @@ def write_nights(
     """
     uri, spark_uri = attempt.lake.path(table), attempt.lake.spark_path(table)
     before = undo_unfinished(attempt, table, rows)
-    writer = rows.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(attempt.mark, sort_keys=True))
-    if partition_by:
-        writer = writer.partitionBy(*partition_by)
-    if before is None:
-        for key, value in properties.items():
-            writer = writer.option(key, value)
-        writer = writer.option("overwriteSchema", "true")
-    elif rebuild:
-        writer = writer.option("overwriteSchema", "true")
-    else:
-        writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
+    mark = json.dumps(attempt.mark, sort_keys=True)
     with observe.timed(f"write/{table.partition('/')[0]}"):
-        writer.save(spark_uri)
+        if log.exists(uri) and (before is None or rebuild):
+            # An overwrite would keep the old properties, and check the new rows against the old constraints.
+            replacement = rows.writeTo(_sql_name(spark_uri)).using("delta").option("userMetadata", mark)
+            if partition_by:
+                replacement = replacement.partitionedBy(*[F.col(name) for name in partition_by])
+            for key, value in properties.items():
+                replacement = replacement.tableProperty(key, value)
+            replacement.createOrReplace()
+        else:
+            writer = rows.write.format("delta").mode("overwrite").option("userMetadata", mark).partitionBy(*partition_by)
+            if before is None:  # what a killed first try may have left, files without a log, does not hinder this
+                writer = writer.options(**properties)
+            else:
+                writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
+            writer.save(spark_uri)
     version = log.version_of(uri, attempt.mark, newer_than=-1 if before is None else before)
     return TableVersion(table, version)
 
@@ -62,8 +67,13 @@ def undo_unfinished(attempt: Attempt, table: str, rows: DataFrame) -> int | None
         return None
     if newest != finished:
         observe.say(f"{table}: undoing what an unfinished try had written")
-        rows.sparkSession.sql(f"RESTORE TABLE delta.`{attempt.lake.spark_path(table)}` TO VERSION AS OF {finished}").collect()
+        name = _sql_name(attempt.lake.spark_path(table))
+        rows.sparkSession.sql(f"RESTORE TABLE {name} TO VERSION AS OF {finished}").collect()
         restored = log.latest_version(uri)
         assert restored is not None
         return restored
     return finished
+
+
+def _sql_name(spark_uri: str) -> str:
+    return "delta.`{}`".format(spark_uri.replace("`", "``"))

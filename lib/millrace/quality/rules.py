@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.contracts.spark import column_conditions
+from millrace.contracts.spark import CAST_FAILED, column_conditions
 from millrace.contracts.table import TableContract
-from millrace.transforms.cast import CAST_FAILED
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def rules_of(contract: TableContract) -> tuple[Rule, ...]:
 
 
 def first_broken(rules: Sequence[Rule]) -> tuple[Column, Column]:
-    """The name and the reason of the first rule that a row breaks, NULL for a good row. A condition that is NULL counts as broken."""
+    """Name and reason of the first rule that a row breaks, NULL for a good row. A condition that is NULL counts as broken."""
     rule = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.name)) for rule in rules]) if rules else F.lit(None).cast("string")
     reason = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.reason)) for rule in rules]) if rules else F.lit(None).cast("string")
     return rule, reason
@@ -50,7 +49,4 @@ def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 
 
 def _holds(rule: Rule) -> Column:
-    condition = F.coalesce(F.expr(rule.condition), F.lit(False))
-    if rule.column is not None and not rule.name.endswith(("_is_null",)) and "array_contains" not in rule.condition:
-        condition = condition | F.col(rule.column).isNull()  # whether NULL is allowed is a rule of its own
-    return condition
+    return F.coalesce(F.expr(rule.condition), F.lit(False))

@@ -1,4 +1,4 @@
-"""CSV with a header line (RFC 4180), plain or gzipped. Fields are counted: Spark's own reader fills up short rows and cuts long ones."""
+"""CSV with a header line (RFC 4180), plain or gzipped. Fields are counted: Spark's reader pads short rows and cuts long ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REJECTS = ("_rule", "_reason", "_record")
 
 
 def arrow_schema(contract: TableContract) -> pa.Schema:
-    """The contract's columns as text (an empty field is NULL), the file, and for a broken row the rule, the reason and the row."""
+    """The contract's columns as text (an empty field is NULL), the file, and of a broken row rule, reason and text."""
     names = [*contract.columns, "_source_file", *REJECTS]
     return pa.schema([pa.field(name, pa.string()) for name in names])
 
@@ -100,11 +100,34 @@ def _open(path: str) -> IO[str]:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
+def _is_open(text: str) -> bool:
+    """Whether a row has a quote that is never closed, which would swallow the rest of the file: only strict reading says so."""
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), strict=True):
+            pass
+    except csv.Error as error:
+        return "unexpected end" in str(error)
+    return False
+
+
 def _rows(stream: IO[str], path: str) -> Iterator[list[str]]:
     csv.field_size_limit(_FIELD_BYTES)
-    reader = csv.reader(stream)
+    lines: list[str] = []  # of the row that is read
+    last = ""
+
+    def kept() -> Iterator[str]:
+        for line in stream:
+            lines.append(line)
+            yield line
+
+    reader = csv.reader(kept())
     try:
-        yield from reader
+        for row in reader:
+            last = "".join(lines)
+            lines.clear()
+            yield row
+        if _is_open(last):
+            raise EOFError("it ends within a quoted field")
     except (EOFError, OSError, zlib.error) as error:
         raise SourceError(
             "ingest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -12,9 +13,10 @@ from millrace.lake.ledger import RawFile
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
-    """The files at `path` (a file, a directory or a glob) whose names end in one of `suffixes`, sorted; none where nothing is there.
+    """The files at `path` (a file, a directory or a glob), sorted; none where nothing is there.
 
-    Names that start with `.` or `_`, or end in .tmp, are files in the making and passed over, and so are a directory's other files.
+    Of a directory only names that end in one of `suffixes` count. A name that ends in .tmp, or starts with `.` or `_` (or is in a
+    directory whose name does, as Spark's _temporary), is a file in the making and passed over.
     """
     files, root = fsspec.core.url_to_fs(path)
     if files.isfile(root):
@@ -23,8 +25,13 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
         found = [name for name in files.find(root) if name.endswith(suffixes)]
     else:
         found = [name for name in files.glob(root) if files.isfile(name)]
-    kept = [name for name in found if not name.rpartition("/")[2].startswith((".", "_")) and not name.endswith(".tmp")]
+    base = root if files.isdir(root) else re.split(r"[*?[]", root)[0].rpartition("/")[0]  # what the user has named is not judged
+    kept = [name for name in found if not _in_the_making(name.removeprefix(base))]
     return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
+
+
+def _in_the_making(name: str) -> bool:
+    return name.endswith(".tmp") or any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def identify(paths: list[str]) -> tuple[RawFile, ...]:

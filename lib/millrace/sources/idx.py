@@ -23,6 +23,7 @@ from millrace.errors import SourceError
 SUFFIXES = ("-ubyte", "-ubyte.gz")
 _IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 _BATCH_ROWS = 4_096
+_BATCH_BYTES = 64 * 1024**2  # also the largest image: a damaged header could ask for more than there is memory
 _COLUMNS = ("subset", "index", "image", "digit")
 
 
@@ -45,7 +46,7 @@ def pairs(paths: list[str]) -> list[tuple[str, str]]:
 
 
 def arrow_schema(contract: TableContract) -> pa.Schema:
-    """subset, index, image, digit in the contract's types, and the file of the images; broken files end the step, so no row is rejected."""
+    """subset, index, image, digit in the contract's types, and the images' file. Broken files end the step."""
     fields = [contract.arrow_schema.field(name).with_nullable(True) for name in _COLUMNS]
     rejects = [pa.field(name, pa.string()) for name in ("_source_file", "_rule", "_reason", "_record")]
     return pa.schema([*fields, *rejects])
@@ -86,8 +87,9 @@ def read(pair: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBa
     with _open(images_path) as stream:
         num_rows, *shape = _header(stream, images_path, 3)
         num_bytes = math.prod(shape)
-        for start in range(0, num_rows, _BATCH_ROWS):
-            rows = min(_BATCH_ROWS, num_rows - start)
+        batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // num_bytes))
+        for start in range(0, num_rows, batch_rows):
+            rows = min(batch_rows, num_rows - start)
             data = _exactly(stream, rows * num_bytes, images_path)
             offsets = pa.py_buffer(np.arange(0, (rows + 1) * num_bytes, num_bytes, dtype=np.int32))
             columns = {
@@ -121,7 +123,10 @@ def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
             found=magic.hex(),
             remedy="It is no idx file of this kind: fetch it again.",
         )
-    return list(struct.unpack(f">{num_dimensions}I", _exactly(stream, 4 * num_dimensions, path)))
+    num_rows, *shape = struct.unpack(f">{num_dimensions}I", _exactly(stream, 4 * num_dimensions, path))
+    if not 0 < math.prod(shape) <= _BATCH_BYTES:
+        raise _damaged(path, f"images of {' x '.join(map(str, shape))}")
+    return [num_rows, *shape]
 
 
 def _exactly(stream: IO[bytes], num_bytes: int, path: str) -> bytes:

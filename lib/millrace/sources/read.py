@@ -35,7 +35,10 @@ def check_files(config: SourceConfig, paths: Sequence[str], contract: TableContr
 
 
 def read_rows(spark: SparkSession, config: SourceConfig, paths: Sequence[str], contract: TableContract) -> DataFrame:
-    """One row per raw row: the contract's columns as the format gives them, _source_file, and _rule, _reason, _record where it is broken."""
+    """One row per raw row: the contract's columns as the format gives them, _source_file; if broken _rule, _reason, _record.
+
+    A file that is damaged beyond its rows ends the Spark job with a SourceError inside Spark's own: `errors.find_in` gets it.
+    """
     units, reader = units_of(config, paths), _FORMATS[config.format]
     schema: pa.Schema = reader.arrow_schema(contract)
 

@@ -1,4 +1,4 @@
-"""From the text of a raw format to the contract's types. What cannot be cast becomes NULL and is named, so that a rule can find it."""
+"""From the text of a raw format to the contract's types. What cannot be cast becomes NULL and is named, for a rule to find."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
-from millrace.contracts.spark import spark_type
+from millrace.contracts.spark import CAST_FAILED, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
 
-CAST_FAILED = "_cast_failed"
+__all__ = ["CAST_FAILED", "cast_columns", "raw_text"]
 
 
 def cast_columns(rows: DataFrame, *, contract: TableContract) -> DataFrame:

@@ -15,7 +15,8 @@ def tag_duplicates(
 ) -> DataFrame:
     """The same rows; of those equal in `columns` all but the first are tagged as dropped by `rule`.
 
-    First is the earliest by (_night, _source_file, row_id), then by the columns of `tie_break`, so that no chance decides. Rows that have a tag are passed over. A row that `standing` has already (rows of other nights) is a duplicate of it.
+    First is the earliest by (_night, _source_file, row_id), then by the columns of `tie_break`, so that no chance decides. Rows
+    that have a tag are passed over. A row that `standing` has already (rows of other nights) is a duplicate of it.
     """
     digest = F.sha2(encoded(rows.schema, columns), 256)
     hashed = rows.withColumn("_digest", F.coalesce(F.when(F.col("_rule").isNull(), digest), F.concat(F.lit("-"), "row_id")))
