@@ -12,6 +12,8 @@ say() { printf 'spark-submit.sh: %s\n' "$*" >&2; }
 
 run=''          # this call's own directory
 child=''        # the pid that is waited for: bootstrap, the zip, then the JVM
+session=''      # the session that the job runs in
+relays=''       # pids of what writes the driver's output where it cannot be opened by name
 interrupts=0
 code=0
 driver_pid() { [ -n "$run" ] && [ -s "$run/ready" ] && cat "$run/ready"; }
@@ -25,6 +27,7 @@ on_interrupt() {
   interrupts=$((interrupts + 1))
   if [ "$interrupts" -gt 1 ]; then
     kill_rest KILL
+    [ -n "$run" ] || [ -z "$child" ] || kill -KILL "$child" 2>/dev/null
   else
     [ ! -t 2 ] || say "stopping; Ctrl-C again ends it at once"
     pass_on INT
@@ -67,12 +70,11 @@ rest_of_job() {
         { read -r -d '' fields <"$stat" || true; } 2>/dev/null
         # The command's name, in brackets, may hold blanks: what follows it is state, ppid, pgrp, session.
         set -- ${fields##*) }
-        [ "${4:-}" != "$session" ] || { stat=${stat#/proc/}; echo "${stat%/stat}"; }
+        [ "${1:-Z}" = Z ] || [ "${4:-}" != "$session" ] || { stat=${stat#/proc/}; echo "${stat%/stat}"; }
       done
     fi
   } | sort -u
 }
-session=''
 kill_rest() { local rest; rest=$(rest_of_job); [ -z "$rest" ] || kill "-$1" $rest 2>/dev/null; }
 clean_up() {
   trap '' INT TERM HUP
@@ -86,7 +88,6 @@ clean_up() {
   [ -z "$relays" ] || wait $relays 2>/dev/null
   [ -z "$run" ] || rm -rf "$run"
 }
-relays=''
 
 # --- the options that are ours, and those that have to be joined with ours: up to the job's own name -----------------------------
 profile=${MILLRACE_PROFILE:-}
@@ -131,7 +132,7 @@ run=$(mktemp -d "${TMPDIR:-/tmp}/millrace-XXXXXXXX") || exit 1
 # A copy: the next call may build the zip anew while this job still imports from it.
 cp "$root/build/millrace.zip" "$run/millrace.zip" || exit 1
 
-export JAVA_HOME="$venv/java" MILLRACE_ROOT="$root" MILLRACE_READY_FILE="$run/ready"
+export JAVA_HOME="$venv/java" MILLRACE_ROOT="$root"
 SPARK_HOME=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
 export SPARK_HOME
 export LOG4J_CONFIGURATION_FILE="file:$root/conf/spark/log4j2.properties"
@@ -142,7 +143,8 @@ if is_local "$master"; then
   [ -z "$user_jars" ] || ours+=(--jars "$user_jars")
   ours+=(--conf "spark.sql.warehouse.dir=file:$run/warehouse")
 else
-  [[ $master != local-cluster* ]] || export SPARK_LOCAL_IP=127.0.0.1
+  # Executors of a pretended cluster work here, not among Spark's own files.
+  [[ $master != local-cluster* ]] || export SPARK_LOCAL_IP=127.0.0.1 SPARK_WORKER_DIR="$run/work"
   jars=$(printf '%s,' "$venv"/jars/*.jar)
   ours+=(--jars "$jars$user_jars")
   [ "$profile" != gpu ] || user_files="$root/scripts/gpu_discovery.sh${user_files:+,$user_files}"
@@ -165,8 +167,11 @@ export MILLRACE_STDOUT MILLRACE_STDERR
 
 # A session of its own: the terminal's Ctrl-C reaches this script alone, which passes it on exactly once, to the driver alone.
 # Started in the background, the JVM has SIGINT ignored, which Java leaves so. If this script is killed, the JVM gets TERM.
-setsid setpriv --pdeathsig TERM "$SPARK_HOME/bin/spark-submit" "${ours[@]}" "${options[@]}" "$@" <&0 7>&- 8>&- &
+[ "$interrupts" -eq 0 ] || exit 130
+MILLRACE_READY_FILE="$run/ready" \
+  setsid setpriv --pdeathsig TERM "$SPARK_HOME/bin/spark-submit" "${ours[@]}" "${options[@]}" "$@" <&0 7>&- 8>&- &
 child=$! session=$!
+[ "$interrupts" -eq 0 ] || pass_on INT
 wait_for_child
 child=''
 exec 7>&- 8>&-

@@ -71,7 +71,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 exec 9>"$root/.bootstrap.lock"
-flock -n 9 || { say "another bootstrap is at work in $root, waiting for it"; flock 9; }
+flock -n 9 || { say "another bootstrap is at work in $root, waiting for it"; until flock -w 1 9; do :; done; }
 is_complete && exit 0
 
 if ! is_here; then

