@@ -5,7 +5,7 @@
 
 from millrace.flows import ingest
 from millrace.flows.job import main
-from millrace.flows.nightly import one_step
+from millrace.flows.nightly import only
 
 if __name__ == "__main__":
-    main(one_step(ingest.step), __doc__)
+    main(only(ingest.step), __doc__)

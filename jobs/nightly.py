@@ -4,7 +4,7 @@
 """
 
 from millrace.flows.job import main
-from millrace.flows.nightly import nightly
+from millrace.flows.nightly import NIGHT
 
 if __name__ == "__main__":
-    main(nightly, __doc__)
+    main(NIGHT, __doc__)

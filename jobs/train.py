@@ -5,7 +5,7 @@
 
 from millrace.flows import train
 from millrace.flows.job import main
-from millrace.flows.nightly import one_step
+from millrace.flows.nightly import only
 
 if __name__ == "__main__":
-    main(one_step(train.step), __doc__)
+    main(only(train.step), __doc__)

@@ -41,6 +41,15 @@ class Context:
         return self.config.source.path.replace("{night}", self.run.night).replace("{lake}", self.lake.uri)
 
 
+@dataclass(frozen=True)
+class Flow:
+    """What a job does: `check` finds a user's mistakes before anything is changed, `plan` prints what `run` would do."""
+
+    check: Callable[[Context], None]
+    plan: Callable[[Context], None]
+    run: Callable[[Context], None]
+
+
 def make_run(config: PipelineConfig, contract: TableContract, night: str) -> Run:
     """The run of a pipeline's night: its id is PIPELINE-NIGHT- and 8 hex digits of the hash of config and contract."""
     config_hash = hash_of(config, contract)

@@ -33,8 +33,15 @@ def step(context: Context) -> books.Step:
         sections=[source.name, source.format, context.contract, context.config.quality, context.run.night],
         find_inputs=lambda ledger: find_files(context, ledger),
         work=lambda attempt: ingest(context, attempt),
+        before=lambda: lay_out_sample(context),
         prepare=context.spark,
     )
+
+
+def lay_out_sample(context: Context) -> None:
+    """Writes the source's sample to its path, unless something is there."""
+    if context.config.source.sample is not None:
+        SAMPLES[context.config.source.sample](context.source_path)
 
 
 def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
@@ -43,10 +50,8 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     Raises SourceError where nothing is there and the source must not be missing.
     """
     source = context.config.source
-    if source.sample is not None:
-        SAMPLES[source.sample](context.source_path)
     paths = sources.files_of(source, context.source_path)
-    if not paths and source.on_missing != "skip":
+    if not paths and source.on_missing != "skip" and source.sample is None:
         raise SourceError(
             STEP,
             expected=f"{source.format} files at {context.source_path}",

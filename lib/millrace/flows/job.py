@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -23,11 +23,10 @@ from millrace.config.places import Places
 from millrace.contracts.table import load_contract
 from millrace.errors import MillraceError, find_in
 from millrace.flows.check import check_pipeline
-from millrace.flows.context import Context, check_night, make_run
+from millrace.flows.context import Context, Flow, check_night, make_run
 from millrace.flows.progress import spark_progress
 from millrace.lake.layout import Lake
 
-Flow = Callable[[Context], None]
 INTERRUPTED = 130
 
 
@@ -127,15 +126,14 @@ class _Job:
         lake.check()
         self._context = context
         if arguments.plan:
-            from millrace.flows.nightly import print_plan
-
-            print_plan(context)
+            flow.plan(context)
             return
+        flow.check(context)
         lake.open_for_writing()
         with observe.log_file(self._log_path(context)):
             observe.note("job", job=Path(sys.argv[0]).name, run_id=context.run.run_id, arguments=sys.argv[1:])
             try:
-                flow(context)
+                flow.run(context)
             except Exception as error:
                 observe.note("error", observe.mask(str(find_in(str(error)) or error)))
                 raise

@@ -72,11 +72,11 @@ def find_bronze(context: Context, ledger: books.Ledger) -> books.Inputs:
 def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Brings silver, gold and quarantine up to the pinned version of bronze."""
     scope = find_scope(context, attempt)
-    with cached(tagged_rows(context, attempt, scope)) as rows:
-        tally = rejects.count(rows)
-        unseen = classes_and_unseen(context, attempt, scope, rows)
+    with cached(tagged_rows(context, attempt, scope)) as tagged:
+        tally = rejects.count(tagged)
+        unseen = classes_and_unseen(context, scope, tagged)
         tally = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
-        rows = unseen.tag(rows)
+        rows = unseen.tag(tagged)
         rejected = rejects.as_quarantine(rows, attempt)
         where = rejects.write(
             attempt, rejects_of_pipeline(context.config.name), rejected, scope.nights, tally, rebuild=scope.rebuild
@@ -127,7 +127,10 @@ def standing_state(context: Context, ledger: books.Ledger) -> FittedState | None
 
 
 def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:
-    """One row per bronze row of the scope: typed, with row_id and split, and _rule, _reason, _action, _record where it is not kept."""
+    """One row per bronze row of the scope: typed, with row_id and split.
+
+    _rule, _reason, _action and _record are NULL for a row that is kept.
+    """
     contract, table = context.contract, bronze(context.config.source.name)
     raw = read_version(context.spark(), context.lake, table, attempt.input_version(table)).filter(
         F.col("_night").isin(list(scope.nights))
@@ -188,8 +191,11 @@ def label_of(context: Context) -> str:
     return context.config.label.column if context.config.label else "label"
 
 
-def classes_and_unseen(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> Unseen:
-    """Fits the label's classes on the train split and counts the rows of other classes. Raises QualityError where there is no train row."""
+def classes_and_unseen(context: Context, scope: Scope, rows: DataFrame) -> Unseen:
+    """Fits the label's classes on the train split and counts the rows of other classes.
+
+    Raises QualityError where the train split has no row.
+    """
     if context.config.label is None:
         return Unseen()
     label = context.config.label.column
@@ -205,7 +211,10 @@ def classes_and_unseen(context: Context, attempt: books.Attempt, scope: Scope, r
 
 
 def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> books.TableVersion:
-    """One row per row that was kept: the contract's columns, row_id, split, _night. The contract's rules are the table's constraints."""
+    """One row per row that was kept: the contract's columns, row_id, split, _night.
+
+    The contract's rules are the table's constraints.
+    """
     kept = rows.filter(F.col("_rule").isNull()).select(*context.contract.columns, "row_id", "split", "_night")
     conditions = {
         rule: text for name, column in context.contract.columns.items() for rule, text in column_conditions(name, column).items()
@@ -219,7 +228,10 @@ def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: D
 def write_gold(
     context: Context, attempt: books.Attempt, scope: Scope, state: FittedState, written: books.TableVersion
 ) -> tuple[books.TableVersion, dict[str, int]]:
-    """Encodes silver's new nights into gold; all of silver where a class has come. Returns the version and the rows of each split."""
+    """Encodes silver's new nights into gold; all of silver where a class has come.
+
+    Returns the version and the rows of each split.
+    """
     config = context.config
     rebuild = scope.rebuild or scope.standing is None or scope.standing.classes != state.classes
     rows = read_version(context.spark(), context.lake, written.table, written.version)

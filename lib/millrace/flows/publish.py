@@ -102,7 +102,10 @@ def training_of(attempt: books.Attempt) -> books.Entry:
 
 
 def next_model_version(context: Context) -> tuple[int, str]:
-    """The model's version, counted from 1 for each pipeline, and its stage: what they were where this run has registered it before."""
+    """The model's version, counted from 1 for each pipeline, and its stage.
+
+    What they were, where this run has registered it before.
+    """
     uri = context.lake.path(MODELS)
     rows = log.read_rows(uri, columns=["pipeline", "run_id", "version", "stage"]).to_pylist() if log.exists(uri) else []
     own = [row for row in rows if row["pipeline"] == context.config.name]

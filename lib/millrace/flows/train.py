@@ -1,4 +1,4 @@
-"""gold -> weights: a pinned version, its row groups listed once, Horovod workers on Spark, one row of metrics per epoch and split."""
+"""gold -> weights: a pinned version, its row groups listed once, Horovod workers on Spark, metrics of each epoch."""
 
 from __future__ import annotations
 
