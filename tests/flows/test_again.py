@@ -37,7 +37,16 @@ def test_a_backfill_leaves_both_nights_whole(finished: Night, tmp_path: Path) ->
         (tmp_path / "raw" / night).mkdir(parents=True)
         shutil.copy(finished.raw / name, tmp_path / "raw" / night / name)
     night = Night(tmp_path)
-    options = ["--set", "model=null", "--set", "label=null", "--set", "source.sample=null", "--set", f"source.path={tmp_path}/raw/{{night}}"]
+    options = [
+        "--set",
+        "model=null",
+        "--set",
+        "label=null",
+        "--set",
+        "source.sample=null",
+        "--set",
+        f"source.path={tmp_path}/raw/{{night}}",
+    ]
     for date in (LATER, NIGHT):
         done = night.submit("nightly", *options, "--night", date)
         assert done.returncode == 0, done.stderr

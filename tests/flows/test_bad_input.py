@@ -27,7 +27,9 @@ def job(tmp_path: Path, capsys: pytest.CaptureFixture[str], spark: SparkSession)
 
     def call(*arguments: str, flow=NIGHT, pipeline: str = "digits") -> tuple[int, str]:  # type: ignore[no-untyped-def]
         capsys.readouterr()
-        code = run(flow, "", ["--pipeline", pipeline, "--lake", str(tmp_path / "lake"), "--night", "2026-11-22", *arguments], spark=spark)
+        code = run(
+            flow, "", ["--pipeline", pipeline, "--lake", str(tmp_path / "lake"), "--night", "2026-11-22", *arguments], spark=spark
+        )
         return code, errors_in(capsys.readouterr().err)
 
     return call
@@ -140,7 +142,9 @@ def test_a_missing_column(job: Job, tmp_path: Path) -> None:
     )
 
 
-def idx(directory: Path, *, magic: int = 0x803, num_images: int = 4, num_labels: int = 4, drop: int = 0, zipped: bool = False) -> None:
+def idx(
+    directory: Path, *, magic: int = 0x803, num_images: int = 4, num_labels: int = 4, drop: int = 0, zipped: bool = False
+) -> None:
     directory.mkdir(parents=True)
     images = struct.pack(">4I", magic, num_images, 28, 28) + bytes(num_images * 784)
     labels = struct.pack(">2I", 0x801, num_labels) + bytes(num_labels)
@@ -191,8 +195,13 @@ def test_too_many_rejects_stop_the_night_and_lie_in_quarantine(job: Job, tmp_pat
         "mend the source, or raise the budget."
     )
     assert {table: content(lake, table) for table in before} == before
-    assert [found["rule"] for found in log.read_rows(lake.path("quarantine/pipelines/digits")).to_pylist()] == ["digit_out_of_range"] * 2
-    assert [(entry.status, entry.step) for entry in Ledger.read(lake).entries][-2:] == [("started", "preprocess"), ("failed", "preprocess")]
+    assert [found["rule"] for found in log.read_rows(lake.path("quarantine/pipelines/digits")).to_pylist()] == [
+        "digit_out_of_range"
+    ] * 2
+    assert [(entry.status, entry.step) for entry in Ledger.read(lake).entries][-2:] == [
+        ("started", "preprocess"),
+        ("failed", "preprocess"),
+    ]
 
     raised = [*options, "--night", "2026-11-23", "--set", "quality.max_reject_ratio=0.7"]
     assert job(*raised, flow=only(ingest.step))[0] == 0

@@ -1,4 +1,4 @@
-"""Kill -9 and Ctrl-C at the moments that matter: nothing is left running, and the next call goes on from the last finished step."""
+"""Kill -9 and Ctrl-C at the moments that matter: nothing is left running, and the next call goes on from what is finished."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from tests.flows.nights import NIGHT, Night, all_gone, driver_of, family, jvm_of, processes_of, wait_until
 
 TABLES = ["bronze/digits", "silver/digits", "gold/digits", "quarantine/sources/digits", "quarantine/pipelines/digits"]

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 from millrace.exporting.formats import FORMATS, load_predictor
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
 from tests.flows.nights import NIGHT, Night
 
 
@@ -62,7 +63,9 @@ def test_confusion_sums_to_the_test_rows(finished: Night) -> None:
         assert pc.sum(cells.column("num_rows")).as_py() == predictions.num_rows == test_rows.num_rows
     keras = finished.table("metrics/confusion").filter(pc.field("artifact") == "keras").to_pylist()
     classes = [str(digit) for digit in range(10)]
-    matrix = confusion_matrix(predictions.column("label").to_pylist(), predictions.column("predicted").to_pylist(), labels=classes)
+    matrix = confusion_matrix(
+        predictions.column("label").to_pylist(), predictions.column("predicted").to_pylist(), labels=classes
+    )
     assert {(row["label"], row["predicted"]): row["num_rows"] for row in keras} == {
         (classes[i], classes[j]): matrix[i, j] for i in range(10) for j in range(10)
     }
@@ -90,7 +93,9 @@ def test_the_registry_says_where_the_model_comes_from(finished: Night) -> None:
 def test_epochs_have_train_and_validation(finished: Night) -> None:
     rows = finished.table("metrics/epochs").to_pylist()
     keys = Counter((row["epoch"], row["split"], row["metric"]) for row in rows)
-    expected = {(epoch, split, metric) for epoch in (1, 2, 3) for split in ("train", "validation") for metric in ("loss", "accuracy")}
+    expected = {
+        (epoch, split, metric) for epoch in (1, 2, 3) for split in ("train", "validation") for metric in ("loss", "accuracy")
+    }
     assert set(keys) == expected
     assert set(keys.values()) == {1}
 
