@@ -13,6 +13,11 @@ from millrace.session import local_settings
 from pyspark.sql import SparkSession
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Py4J leaves its sockets to the garbage collector; the socket of any other peer is still an error."""
+    config.addinivalue_line("filterwarnings", r"ignore:unclosed <socket\.socket.*127\.0\.0\.1:ResourceWarning")
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The settings that ship, on four task slots so that four workers fit, and as few tasks as show what a shuffle does."""
