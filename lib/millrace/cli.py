@@ -111,8 +111,8 @@ def quarantine(lake: str, conf_dir: str | None, pipeline: str, night: str | None
     if not rejects:
         observe.console().print("nothing was quarantined or dropped")
     for group in rejects:
-        title = Text(f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows")
-        table = Table("source file", "reason", "record", title=title, title_justify="left")
+        click.echo(f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows")  # a table's title would be wrapped
+        table = Table("source file", "reason", "record")
         for row in group.rows[:samples]:
             table.add_row(*[Text(value or "") for value in (row["source_file"], row["reason"], (row["record"] or "")[:120])])
         observe.console().print(table)

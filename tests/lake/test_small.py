@@ -21,7 +21,8 @@ row = dict(pipeline="tiny", run_id=run_id, _night="2026-11-22", step=1, split="t
 row["learning_rate"] = 0.1
 for epoch in range(8):
     small.append(lake, "metrics/epochs", [{**row, "epoch": epoch}], metadata={"run_id": run_id})
-    small.replace(lake, "metrics/epochs", [{**row, "epoch": epoch, "run_id": run_id * 2}], where={"run_id": run_id * 2}, metadata={})
+    other = {**row, "epoch": epoch, "run_id": run_id * 2}
+    small.replace(lake, "metrics/epochs", [other], where={"run_id": run_id * 2}, metadata={})
 """
 
 

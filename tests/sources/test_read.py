@@ -1,0 +1,90 @@
+"""Which files a path means, the samples, and sources as Spark reads them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from millrace.config.models import SourceConfig
+from millrace.config.places import Places
+from millrace.contracts.table import load_contract
+from millrace.errors import SourceError, find_in
+from millrace.lake.ledger import RawFile
+from millrace.sources import csv
+from millrace.sources.files import identify, list_files
+from millrace.sources.read import check_files, files_of, read_rows
+from millrace.sources.samples import write_digits
+from pyspark.sql import SparkSession
+from pyspark.testing import assertDataFrameEqual
+
+from tests.factories import idx_images, idx_labels, make_contract, write_file
+
+CSV = SourceConfig.model_validate({"name": "tiny", "format": "csv", "path": "/x", "schema": "tiny_raw"})
+IDX = SourceConfig.model_validate({"name": "tiny", "format": "idx", "path": "/x", "schema": "tiny_raw"})
+
+
+def test_files(tmp_path: Path) -> None:
+    root = tmp_path / ".hidden" / "raw"  # what the user has named is not judged
+    for name in ("b.csv", "a.csv.gz", "deep/c.csv", "_d.csv", ".e.csv", "f.csv.tmp", "g.txt", "_temporary/0/h.csv"):
+        write_file(root / name, "id,name\n")
+
+    def found(path: str) -> list[str]:
+        return [name.removeprefix(f"{root}/") for name in list_files(path, csv.SUFFIXES)]
+
+    assert found(str(root)) == ["a.csv.gz", "b.csv", "deep/c.csv"]
+    assert found(f"{root}/*.csv") == ["b.csv"]
+    assert found(f"{root}/g.txt") == ["g.txt"]
+    assert found(f"{root}/none") == []
+    assert files_of(CSV, str(root)) == list_files(str(root), csv.SUFFIXES)
+
+
+def test_files_are_identified_by_content(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "a.csv.gz", "id\n")
+    content = Path(path).read_bytes()
+    assert identify([path]) == (RawFile(path, len(content), hashlib.sha256(content).hexdigest()),)
+    with pytest.raises(SourceError) as caught:
+        identify([f"{path}x"])
+    assert str(caught.value) == f"ingest: expected to read {path}x; found No such file or directory. Check its permissions."
+
+
+def test_csv_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    paths = [write_file(tmp_path / "a.csv", "id,name\n1,a\n2\n"), write_file(tmp_path / "b.csv.gz", "name,id\nc,3\n")]
+    check_files(CSV, paths, make_contract())
+    found = read_rows(spark, CSV, paths, make_contract()).orderBy("_source_file", "id")
+    expected = [
+        (None, None, paths[0], "too_few_fields", "1 fields where the header has 2", "2"),
+        ("1", "a", paths[0], None, None, None),
+        ("3", "c", paths[1], None, None, None),
+    ]
+    schema = "id string, name string, _source_file string, _rule string, _reason string, _record string"
+    assertDataFrameEqual(found, spark.createDataFrame(expected, schema), checkRowOrder=True)
+
+
+def test_a_damaged_file_reaches_the_driver_as_one_error(spark: SparkSession, tmp_path: Path) -> None:
+    columns = {"subset": {"type": "string"}, "index": {"type": "int"}, "image": {"type": "binary"}, "digit": {"type": "int"}}
+    images = write_file(tmp_path / "t-images-idx3-ubyte", idx_images(2)[:-3])
+    labels = write_file(tmp_path / "t-labels-idx1-ubyte", idx_labels([1, 2]))
+    rows = read_rows(spark, IDX, [images, labels], make_contract(columns))
+    with pytest.raises(Exception, match="millrace-error") as caught:
+        rows.collect()
+    error = find_in(str(caught.value))
+    assert type(error) is SourceError
+    assert str(error) == (
+        f"ingest: expected a whole file at {images}; found that it is damaged (it ends 3 bytes early). "
+        "Fetch it again, then run the night again."
+    )
+
+
+def test_the_digits_are_written_once(tmp_path: Path) -> None:
+    directory = tmp_path / "raw"
+    write_digits(str(directory))
+    paths = list_files(str(directory), csv.SUFFIXES)
+    contract = load_contract("digits_raw", Places.standard())
+    check_files(CSV, paths, contract)
+    rows = [row for path in paths for batch in csv.read(path, contract) for row in batch.to_pylist()]
+    assert len(rows) == 1_797 + 5
+    assert sorted(row["_rule"] for row in rows if row["_rule"]) == ["too_few_fields", "too_many_fields"]
+    Path(paths[0]).unlink()
+    write_digits(str(directory))
+    assert list_files(str(directory), csv.SUFFIXES) == paths[1:]  # somebody's files are there: nothing is added
