@@ -16,9 +16,6 @@ from millrace.errors import ContractError, PlanError, TrainingError
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark
 
-# pyspark leaves the sockets open on which it fetches results
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-
 
 class Watcher:
     """Keeps a run's events, and does something once when a certain one comes."""
