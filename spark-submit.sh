@@ -143,8 +143,7 @@ if is_local "$master"; then
   [ -z "$user_jars" ] || ours+=(--jars "$user_jars")
   ours+=(--conf "spark.sql.warehouse.dir=file:$run/warehouse")
 else
-  # Executors of a pretended cluster work here, not among Spark's own files.
-  [[ $master != local-cluster* ]] || export SPARK_LOCAL_IP=127.0.0.1 SPARK_WORKER_DIR="$run/work"
+  [[ $master != local-cluster* ]] || export SPARK_LOCAL_IP=127.0.0.1
   jars=$(printf '%s,' "$venv"/jars/*.jar)
   ours+=(--jars "$jars$user_jars")
   [ "$profile" != gpu ] || user_files="$root/scripts/gpu_discovery.sh${user_files:+,$user_files}"
