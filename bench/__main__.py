@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from millrace.errors import ConfigError, MillraceError
 from rich.console import Console
 
 from bench import night
 from bench.report import Result, print_table, write_json
+from millrace.errors import ConfigError, MillraceError
 
 BENCHMARKS: dict[str, Callable[[int], Result]] = {"night": night.run}
 """By name: what runs it, given the number of rounds."""

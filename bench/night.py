@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from millrace.errors import SourceError
 
 from bench import commands
 from bench.night_records import NightRecord, is_fixed, read_night, seconds_by_name, train_keys
 from bench.report import Bound, Figure, Result
+from millrace.errors import SourceError
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = "mnist"

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
+
 from millrace.errors import LakeError
 
 FIXED = ("session", "ledger", "train/index", "publish/export", "publish/plots")

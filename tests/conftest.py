@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+
 from millrace.lake.layout import Lake
 from millrace.session import local_settings
-from pyspark.sql import SparkSession
 
 
 def pytest_configure(config: pytest.Config) -> None:

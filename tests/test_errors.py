@@ -8,9 +8,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
 from millrace import errors
 from millrace.errors import ConfigError, GateError, LakeError, MillraceError, SourceError, WireError, find_in
-from pyspark.sql import SparkSession
 
 KINDS = MillraceError.__subclasses__()
 # Surrogates are no text, but raw bytes that are no UTF-8 come as such.

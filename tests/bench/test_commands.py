@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from millrace.errors import MillraceError
 
 from bench import commands
+from millrace.errors import MillraceError
 
 
 def _run(program: str, tmp_path: Path, *, timeout_seconds: float = 30.0) -> commands.Done:

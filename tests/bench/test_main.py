@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from millrace.errors import MillraceError
 
 from bench import __main__ as command
 from bench.report import Bound, Figure, Result
+from millrace.errors import MillraceError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from deltalake import write_deltalake
-from millrace.errors import LakeError, SourceError
 
 from bench import plain_mnist
 from bench.night import KEY, NightRun, Round, ScriptRun, data_directory, summarise
@@ -27,6 +26,7 @@ from bench.night_records import (
     timing_spans,
     train_keys,
 )
+from millrace.errors import LakeError, SourceError
 
 ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2026, 11, 22, 3, 0, tzinfo=UTC)

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from millrace.config.load import hash_of, load_pipeline, nearest, read_yaml
 from millrace.config.models import PipelineConfig
 from millrace.config.places import Places, project_root
 from millrace.errors import ConfigError
-from pydantic import ValidationError
-
 from tests.factories import make_pipeline, pipeline_values
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import types as T
+
 from millrace.config.load import load_pipeline, validate
 from millrace.config.places import Places
 from millrace.contracts.spark import column_conditions, struct_type
 from millrace.contracts.table import ColumnContract, TableContract, load_contract
 from millrace.errors import ConfigError, MillraceError
 from millrace.flows.check import check_pipeline
-from pyspark.sql import types as T
-
 from tests.factories import image_contract, make_contract, make_pipeline
 
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_type
+from pyspark.sql.types import StructType, _parse_datatype_string
+
 from millrace.contracts.spark import spark_type
 from millrace.contracts.types import DataType, parse_type
 from millrace.errors import ConfigError
-from pyspark.sql.pandas.types import to_arrow_type
-from pyspark.sql.types import StructType, _parse_datatype_string
 
 SIMPLE = ("boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "string", "binary", "date", "timestamp")
 names = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)

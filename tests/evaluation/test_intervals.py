@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from millrace.evaluation.intervals import Z_95, wilson_interval
 
 

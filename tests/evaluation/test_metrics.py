@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics as sk
+
 from millrace.errors import ContractError
 from millrace.evaluation.metrics import classification_metrics, confusion_counts, log_loss
-from sklearn import metrics as sk
 
 
 @st.composite

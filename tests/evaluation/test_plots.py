@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from millrace.evaluation.plots import confusion_figure, epochs_figure, png_bytes, write_png
 
 COUNTS = np.array([[8, 2], [0, 5]])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from sklearn import metrics as sk
+
 from millrace.config.places import Places
 from millrace.contracts.table import load_contract
 from millrace.errors import ContractError
@@ -18,7 +20,6 @@ from millrace.evaluation.tables import (
     predicted_indices,
     predictions_table,
 )
-from sklearn import metrics as sk
 
 CLASSES = ["cat", "dog", "emu"]
 LABELS = np.array([0, 0, 1, 1])

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from millrace.errors import ExportError
 from millrace.exporting.checksum import sha256_of
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+
 from millrace.errors import ExportError
 from millrace.exporting.formats import FORMATS, export, load_predictor
 from millrace.exporting.serving_model import predictor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from millrace.errors import ExportError
 from millrace.exporting.predictor import InputSpec
 from millrace.exporting.serving_model import predictor, probe_batch, serving_model, signature

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState, merge_classes
 from millrace.lake.layout import Lake

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
+
 from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Entry, Ledger

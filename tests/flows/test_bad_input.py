@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+
 from millrace.flows import ingest, preprocess
 from millrace.flows.job import run
 from millrace.flows.nightly import NIGHT, only
 from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Ledger
-from pyspark.sql import SparkSession
 
 Job = Callable[..., tuple[int, str]]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from millrace.exporting.formats import FORMATS, load_predictor
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from millrace.exporting.formats import FORMATS, load_predictor
 from tests.flows.nights import NIGHT, Night
 
 

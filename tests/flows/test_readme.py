@@ -7,12 +7,12 @@ import subprocess
 
 import nbformat
 import pytest
-from millrace.flows.inspect import sql
-from millrace.lake.layout import Lake
-from millrace.lake.read import register_tables
 from nbclient import NotebookClient
 from pyspark.sql import SparkSession
 
+from millrace.flows.inspect import sql
+from millrace.lake.layout import Lake
+from millrace.lake.read import register_tables
 from tests.flows.nights import NIGHT, ROOT, Night
 
 README = (ROOT / "README.md").read_text()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from millrace.errors import LakeError
 from millrace.lake import artifacts
 from millrace.lake.layout import LAYOUT_VERSION, Lake

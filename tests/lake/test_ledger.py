@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from millrace.errors import SourceError, WireError
 from millrace.lake import log, small
 from millrace.lake.layout import EPOCHS, RUNS, Lake
@@ -21,7 +22,6 @@ from millrace.lake.ledger import (
     run_step,
     step_key,
 )
-
 from tests.factories import make_run, make_step, raw_file
 
 RUN = make_run()

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from millrace.errors import LakeError
 from millrace.lake import locks
 from millrace.lake.layout import Lake

@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
+
 from millrace.errors import LakeError
 from millrace.lake import log, small
 from millrace.lake.layout import EPOCHS, Lake
-
 from tests.factories import NIGHT
 
 WRITE = """

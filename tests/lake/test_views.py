@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from pyspark.sql import SparkSession
+
 from millrace.flows import inspect
 from millrace.lake import small
 from millrace.lake.layout import EPOCHS, Lake
 from millrace.lake.ledger import TableVersion, run_step
 from millrace.lake.read import read_version, register_tables
-from pyspark.sql import SparkSession
-
 from tests.factories import NIGHT, make_run, make_step
 
 PREDICTIONS = "predictions/tiny"

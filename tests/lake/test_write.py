@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.testing import assertDataFrameEqual
+
 from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Ledger, TableVersion
 from millrace.lake.read import read_version
 from millrace.lake.write import PLAIN, write_nights
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.testing import assertDataFrameEqual
-
 from tests.factories import make_attempt, succeed
 
 TABLE = "silver/tiny"

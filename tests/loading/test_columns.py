@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from millrace.errors import ContractError
 from millrace.loading.columns import ColumnSpec, decode
 

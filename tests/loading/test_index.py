@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable, write_deltalake
+
 from millrace.errors import LakeError
 from millrace.loading.index import DatasetIndex, RowGroup, _file_order, build_index
 

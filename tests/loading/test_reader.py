@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from millrace.errors import ContractError, LakeError, PlanError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index

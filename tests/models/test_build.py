@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+
 from millrace.config.models import ModelConfig
 from millrace.models.build import build_model
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from millrace.errors import QualityError
-from millrace.quality.budget import check_budget
-from millrace.quality.rules import rules_of, tag
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
+from millrace.errors import QualityError
+from millrace.quality.budget import check_budget
+from millrace.quality.rules import rules_of, tag
 from tests.factories import make_contract
 
 CONTRACT = make_contract(

@@ -8,10 +8,10 @@ import gzip
 from pathlib import Path
 
 import pytest
+
 from millrace.contracts.table import TableContract
 from millrace.errors import ContractError, MillraceError, SourceError
 from millrace.sources import csv
-
 from tests.factories import make_contract, write_file
 
 CONTRACT = make_contract()

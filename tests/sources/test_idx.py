@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from millrace.errors import SourceError
 from millrace.sources import idx
-
 from tests.factories import idx_images, idx_labels, make_contract, write_file
 
 CONTRACT = make_contract(

@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
+from pyspark.testing import assertDataFrameEqual
+
 from millrace.config.models import SourceConfig
 from millrace.config.places import Places
 from millrace.contracts.table import load_contract
@@ -15,9 +18,6 @@ from millrace.sources import csv
 from millrace.sources.files import identify, list_files
 from millrace.sources.read import check_files, files_of, read_rows
 from millrace.sources.samples import write_digits
-from pyspark.sql import SparkSession
-from pyspark.testing import assertDataFrameEqual
-
 from tests.factories import idx_images, idx_labels, make_contract, write_file
 
 CSV = SourceConfig.model_validate({"name": "tiny", "format": "csv", "path": "/x", "schema": "tiny_raw"})

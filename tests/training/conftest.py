@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import WriterProperties, write_deltalake
+
 from millrace.config.models import ModelConfig, TrainingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index

@@ -6,9 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from pyspark.sql import SparkSession
+
 from millrace.training.launch import start_parent_watchdog, train_on_spark
 from millrace.training.request import TrainRequest
-from pyspark.sql import SparkSession
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from millrace.errors import TrainingError
 from millrace.training.checkpoint import (
     Checkpoint,

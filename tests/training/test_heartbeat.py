@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+
 from millrace.training.heartbeat import EXIT_DRIVER_LOST, Heartbeat, HeartbeatServer
 
 WORKER = """

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from millrace.errors import ContractError, PlanError, TrainingError
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark

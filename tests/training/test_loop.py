@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from millrace.errors import ContractError, PlanError
 from millrace.training.checkpoint import load_weights, read_checkpoint
 from millrace.training.loop import train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from millrace.config.models import ModelConfig, OptimizerConfig
 from millrace.errors import TrainingError
 from millrace.loading.columns import ColumnSpec

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
+
 from millrace.config.models import TrainingConfig
 from millrace.training.heartbeat import RankState
 from millrace.training.watchdog import silent_ranks

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from millrace.contracts.spark import struct_type
-from millrace.transforms.cast import cast_columns, raw_text
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, StringType
 from pyspark.testing import assertDataFrameEqual
 
+from millrace.contracts.spark import struct_type
+from millrace.transforms.cast import cast_columns, raw_text
 from tests.factories import make_contract
 
 UTC = datetime.UTC

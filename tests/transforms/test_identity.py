@@ -7,6 +7,10 @@ import datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
 from millrace.config.models import SplitConfig
 from millrace.errors import ContractError
 from millrace.transforms.identity import (
@@ -17,11 +21,9 @@ from millrace.transforms.identity import (
     python_row_id,
     row_id,
     threshold,
+    with_row_id,
 )
 from millrace.transforms.split import split_of
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 keys = st.tuples(st.none() | st.integers(-(2**63), 2**63 - 1), st.none() | st.text(max_size=8), st.none() | st.binary(max_size=8))
 SCHEMA = StructType().add("n", "long").add("t", "string").add("b", "binary")
@@ -111,3 +113,16 @@ def test_another_seed_gives_other_splits(spark: SparkSession) -> None:
     first, second = (split_of(frame.schema, config) for config in configs)
     num_equal = frame.filter(first == second).agg(F.count("*")).first()[0]
     assert abs(num_equal - 500) < 4 * 250**0.5
+
+
+def test_equal_rows_without_a_key_have_ids_of_their_own_that_come_again(spark: SparkSession) -> None:
+    rows = spark.createDataFrame(
+        [("a", "2026-11-22", "x.csv"), ("a", "2026-11-22", "x.csv"), ("a", "2026-11-23", "y.csv"), ("b", "2026-11-22", "x.csv")],
+        "_raw string, _night string, _source_file string",
+    )
+
+    def ids() -> list[str]:
+        return sorted(row["row_id"] for row in with_row_id(rows, key=None, content="_raw").collect())
+
+    assert len(set(ids())) == 4
+    assert ids() == ids()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.testing import assertDataFrameEqual
+
 from millrace.config.models import FeatureConfig
 from millrace.transforms.deduplicate import tag_duplicates
 from millrace.transforms.encode import class_index, encode, in_hash_order
 from millrace.transforms.identity import python_hash_number
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.testing import assertDataFrameEqual
 
 ROWS = "row_id string, x string, note string, _night string, _source_file string, _rule string, _reason string, _action string"
 

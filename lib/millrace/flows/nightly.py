@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from rich.table import Table
 
@@ -31,9 +33,17 @@ def run_night(context: Context) -> None:
         else:
             started_at = datetime.now(UTC)
             for make_step in steps_of(context):
-                books.run_step(context.lake, context.run, make_step(context), force=context.force)
+                step = make_step(context)
+                if step.name == train.STEP:
+                    step = replace(step, prepare=partial(_prepare_both, step.prepare))
+                books.run_step(context.lake, context.run, step, force=context.force)
             books.record_night(context.lake, context.run, started_at)
         print_summary(context)
+
+
+def _prepare_both(prepare_training: Callable[[], object]) -> None:
+    publish.import_early()
+    prepare_training()
 
 
 def is_finished(context: Context) -> bool:

@@ -25,7 +25,7 @@ from millrace.quality.rules import rules_of, tag
 from millrace.transforms import encode as encoding
 from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
 from millrace.transforms.deduplicate import tag_duplicates
-from millrace.transforms.identity import row_id
+from millrace.transforms.identity import with_row_id
 from millrace.transforms.split import SPLITS, split_of
 
 STEP = "preprocess"
@@ -136,8 +136,9 @@ def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataF
         F.col("_night").isin(list(scope.nights))
     )
     typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
-    key = list(contract.key or contract.columns)
-    identified = typed.withColumns({"row_id": row_id(typed.schema, key), "split": split_of(typed.schema, context.config.split)})
+    identified = with_row_id(typed, key=contract.key, content="_raw").withColumn(
+        "split", split_of(typed.schema, context.config.split)
+    )
     checked = tag(identified, rules_of(contract))
     checked = checked.withColumn("_record", F.when(F.col("_rule").isNotNull(), F.col("_raw"))).drop("_raw", CAST_FAILED)
     standing = standing_silver(context, attempt, scope)

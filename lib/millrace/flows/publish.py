@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,6 +36,11 @@ def step(context: Context) -> books.Step:
         find_inputs=lambda ledger: find_trained(context, ledger),
         work=lambda attempt: publish(context, attempt),
     )
+
+
+def import_early() -> None:
+    """Begins to import TensorFlow, which takes seconds, while the driver waits for the workers that train."""
+    threading.Thread(target=importlib.import_module, args=("keras",), name="millrace-import", daemon=True).start()
 
 
 def find_trained(context: Context, ledger: books.Ledger) -> books.Inputs:

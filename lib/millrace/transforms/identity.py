@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, DataType, DateType, IntegralType, StringType, StructType, TimestampType
 
@@ -22,6 +22,22 @@ _BITS = 60  # of a hash that become an integer: 15 hex digits, which fit a signe
 def row_id(schema: StructType, key: Sequence[str]) -> Column:
     """The first 32 hex digits of the key's SHA-256. Raises ContractError for a key of a type without an exact text."""
     return F.substring(F.sha2(encoded(schema, key), 256), 1, 32)
+
+
+def with_row_id(rows: DataFrame, *, key: Sequence[str] | None, content: str) -> DataFrame:
+    """The same rows with row_id: of the key, or without one of the text `content`, the night and the ordinal among equal rows.
+
+    The night is in it because the ordinal starts anew each night: a night that is done again gives its rows the same ids.
+    Raises ContractError for a key of a type without an exact text.
+    """
+    if key is not None:
+        return rows.withColumn("row_id", row_id(rows.schema, key))
+    equal = Window.partitionBy("_content").orderBy("_source_file")
+    numbered = rows.withColumn("_content", encoded(rows.schema, [content, "_night"])).withColumn(
+        "_ordinal", F.row_number().over(equal)
+    )
+    together = F.concat("_content", F.encode(F.col("_ordinal").cast("string"), "utf-8"))
+    return numbered.withColumn("row_id", F.substring(F.sha2(together, 256), 1, 32)).drop("_content", "_ordinal")
 
 
 def encoded(schema: StructType, columns: Sequence[str]) -> Column:
