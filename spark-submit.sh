@@ -85,6 +85,7 @@ clean_up() {
     sleep 0.1
   done
   kill_rest KILL
+  exec 7>&- 8>&-  # the relays end when nobody can write to them any more
   [ -z "$relays" ] || wait $relays 2>/dev/null
   [ -z "$run" ] || rm -rf "$run"
 }
@@ -128,13 +129,13 @@ prepare "$root/scripts/bootstrap.sh"
 prepare "$venv/bin/python" "$root/scripts/build_zip.py" --quiet
 
 trap clean_up EXIT
-run=$(mktemp -d "${TMPDIR:-/tmp}/millrace-XXXXXXXX") || exit 1
+give_up() { [ "$interrupts" -eq 0 ] || exit 130; exit 1; }
+run=$(mktemp -d "${TMPDIR:-/tmp}/millrace-XXXXXXXX") || give_up
 # A copy: the next call may build the zip anew while this job still imports from it.
-cp "$root/build/millrace.zip" "$run/millrace.zip" || exit 1
+cp "$root/build/millrace.zip" "$run/millrace.zip" || give_up
 
 export JAVA_HOME="$venv/java" MILLRACE_ROOT="$root"
-SPARK_HOME=$("$venv/bin/python" -c 'import importlib.util as u; print(u.find_spec("pyspark").submodule_search_locations[0])')
-export SPARK_HOME
+export SPARK_HOME="$venv/lib/python3.11/site-packages/pyspark"
 export LOG4J_CONFIGURATION_FILE="file:$root/conf/spark/log4j2.properties"
 ours=(--properties-file "$settings" --py-files "$run/millrace.zip${user_zips:+,$user_zips}")
 if is_local "$master"; then
@@ -173,6 +174,5 @@ child=$! session=$!
 [ "$interrupts" -eq 0 ] || pass_on INT
 wait_for_child
 child=''
-exec 7>&- 8>&-
 if [ "$interrupts" -gt 1 ] || { [ "$interrupts" -gt 0 ] && ! driver_pid >/dev/null; }; then code=130; fi
 exit "$code"

@@ -100,6 +100,12 @@ class Run:
     def says(self, word: str) -> bool:
         return word in self.output.read_text()
 
+    def catches_sigint(self) -> bool:
+        """Whether the script has set its traps: until then Ctrl-C ends it as it ends any program."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+
     def end(self) -> int:
         return self.process.wait(DEADLINE_SECONDS)
 
@@ -204,7 +210,7 @@ def test_ctrl_c_before_the_driver_is_ready(run: Callable[..., Run], to_group: bo
     if moment == "in the JVM":
         job.wait_for(job.java)
     else:
-        time.sleep(0.1)  # bash has set its traps
+        job.wait_for(job.catches_sigint)
     (os.killpg if to_group else os.kill)(job.process.pid, signal.SIGINT)
     assert job.end() == 130
     assert (job.output.read_text(), job.errors.read_text()) == ("", "")
