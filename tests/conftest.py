@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from millrace.lake.layout import Lake
-from millrace.session import local_settings
+from millrace.session import open_session
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,21 +21,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The settings that ship, on four task slots so that four workers fit, and as few tasks as show what a shuffle does."""
-    if Path(sys.prefix, "java").exists():
-        os.environ["JAVA_HOME"] = str(Path(sys.prefix, "java"))
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ["PYARROW_IGNORE_TIMEZONE"] = "1"  # pyspark.testing brings in pyspark.pandas, which warns without it
-    settings = local_settings() | {
+    settings = {
         "spark.master": "local[4]",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.ui.enabled": "false",
         "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
     }
-    builder = SparkSession.builder.appName("millrace tests")
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    session = open_session("tests", settings)
     session.sparkContext.setLogLevel("OFF")
     yield session
     session.stop()

@@ -102,14 +102,22 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [parent, *parent.children(recursive=True)]
 
 
+def command_line(process: psutil.Process) -> str:
+    """A process's words; none of one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def driver_of(members: list[psutil.Process]) -> psutil.Process:
     """The Python driver among a job's processes."""
-    return next(member for member in members if re.search(r"python\S* .*jobs/\w+\.py", " ".join(member.cmdline())))
+    return next(member for member in members if re.match(r"\S*/python\S* (-\S+ )*\S*jobs/\w+\.py ", command_line(member)))
 
 
 def jvm_of(members: list[psutil.Process]) -> psutil.Process:
     """The JVM among a job's processes."""
-    return next(member for member in members if "org.apache.spark.deploy.SparkSubmit" in member.cmdline())
+    return next(member for member in members if " org.apache.spark.deploy.SparkSubmit " in command_line(member))
 
 
 def all_gone(members: list[psutil.Process], *, seconds: float) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.flows.nights import NIGHT, Night, all_gone, driver_of, family, jvm_of, processes_of, wait_until
+from tests.flows.nights import NIGHT, Night, all_gone, command_line, driver_of, family, jvm_of, processes_of, wait_until
 
 TABLES = ["bronze/digits", "silver/digits", "gold/digits", "quarantine/sources/digits", "quarantine/pipelines/digits"]
 
@@ -51,7 +51,7 @@ def test_a_killed_night_goes_on(finished: Night, night: Night, moment: str, vict
     members = family(process)
     victim(members).kill()
     left = all_gone(members, seconds=30)
-    assert [member.cmdline()[:6] for member in left] == []
+    assert [command_line(member) for member in left] == []
     assert processes_of(night.lake) == []
     process.communicate()
     before = night.steps("succeeded")
@@ -89,7 +89,7 @@ def scores_of(night: Night) -> dict[str, list[float]]:
 
 
 INTERRUPTIONS: dict[str, Callable[[Night, subprocess.Popen[str]], bool]] = {
-    "at start-up": lambda _, process: any("SparkSubmit" in " ".join(member.cmdline()) for member in family(process)),
+    "at start-up": lambda _, process: any("SparkSubmit" in command_line(member) for member in family(process)),
     "during ingest": lambda night, _: started(night, "ingest"),
     "during preprocess": lambda night, _: started(night, "preprocess"),
     "while workers start": lambda night, _: started(night, "train"),

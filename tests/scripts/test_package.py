@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from millrace.lake import log
+
 ROOT = Path(__file__).parents[2]
 JOB = """
-import sys
 from pyspark.sql import SparkSession
 import millrace.config
 from importlib import resources
@@ -32,8 +33,6 @@ print("driver", "millrace.zip" in millrace.config.__file__)
 print("builtin", resources.files("millrace").joinpath("_builtin", "REVISION").is_file())
 row = spark.range(1).repartition(1).mapInArrow(where, "code string, python string, folder string").first()
 print("executor", "millrace.zip" in row.code, row.python.replace(row.folder, "."))
-spark.range(3).write.format("delta").save(sys.argv[1])
-print("delta", spark.read.format("delta").load(sys.argv[1]).count())
 """
 
 
@@ -44,27 +43,25 @@ def package(*options: str) -> str:
     return line
 
 
-def run_line(line: str, folder: Path, options: list[str], without: set[str]) -> list[str]:
-    """Runs the line with another master and a small job; the lines that the job printed."""
+def run_line(line: str, folder: Path, job: Path, arguments: list[str], *, options: list[str], without: set[str]) -> list[str]:
+    """Runs the line from `folder` with another master and another job; the lines that the job printed."""
     environment = dict(os.environ)
     words = shlex.split(line)
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         environment[name] = value
-    job = words.index(str(ROOT / "jobs" / "preprocess.py"))
-    command = words[:job]
+    command = words[: words.index(str(ROOT / "jobs" / "preprocess.py"))]
     for option in without:
         at = command.index(option)
         del command[at : at + 2]
     at = command.index("--master")
     command[at + 1] = "local-cluster[1,2,1024]"
-    (folder / "job.py").write_text(JOB)
     environment["SPARK_LOCAL_IP"] = "127.0.0.1"
     # Executors of such a cluster work under SPARK_HOME/work, and nothing can tell them otherwise.
     work = Path(environment["SPARK_HOME"], "work")
     before = set(work.glob("app-*"))
     done = subprocess.run(
-        [*command, *options, "job.py", str(folder / "table")],
+        [*command, *options, str(job), *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -77,19 +74,31 @@ def run_line(line: str, folder: Path, options: list[str], without: set[str]) -> 
     return done.stdout.splitlines()
 
 
+def run_jobs(line: str, folder: Path, *, options: list[str], without: set[str]) -> list[str]:
+    """Says where code and Python come from, then ingests and preprocesses the digits; gives what the first job printed."""
+    job = folder / "job.py"
+    job.write_text(JOB)
+    printed = run_line(line, folder, job, [], options=options, without=without)
+    arguments = ["--pipeline", "digits", "--lake", str(folder / "lake"), "--night", "2026-11-22"]
+    for name in ("ingest", "preprocess"):
+        run_line(line, folder, ROOT / "jobs" / f"{name}.py", arguments, options=options, without=without)
+    assert log.read_rows(str(folder / "lake" / "gold" / "digits")).num_rows == 1797
+    return printed
+
+
 def test_the_zip_runs_on_executors_from_another_directory(tmp_path: Path) -> None:
     """Over 20 s on a busy machine: a master, a worker and an executor start for real."""
     line = package("--without-environment")
     # Nothing is packed here: executors take the Python of this environment.
-    printed = run_line(line, tmp_path, ["--conf", f"spark.pyspark.python={sys.executable}"], without={"--archives"})
-    assert printed == ["driver True", "builtin True", f"executor True {sys.executable}", "delta 3"]
+    printed = run_jobs(line, tmp_path, options=["--conf", f"spark.pyspark.python={sys.executable}"], without={"--archives"})
+    assert printed == ["driver True", "builtin True", f"executor True {sys.executable}"]
 
 
 @pytest.mark.full
 def test_the_packed_environment_runs_on_executors_and_names_no_checkout(tmp_path: Path) -> None:
     """Minutes: packs, unpacks and starts a whole environment."""
-    printed = run_line(package(), tmp_path, [], without=set())
-    assert printed == ["driver True", "builtin True", "executor True ./environment/bin/python", "delta 3"]
+    printed = run_jobs(package(), tmp_path, options=[], without=set())
+    assert printed == ["driver True", "builtin True", "executor True ./environment/bin/python"]
     leaks = []
     with tarfile.open(ROOT / "dist" / "environment.tar.gz") as archive:
         for member in archive:

@@ -82,10 +82,11 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def take_signals() -> None:
-    """Lets Ctrl-C and TERM end the job in an orderly way, also where it was started with SIGINT ignored; then says so."""
+    """Lets Ctrl-C, TERM and HUP end the job in an orderly way, also where it was started with SIGINT ignored; then says so."""
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     ready = os.environ.get("MILLRACE_READY_FILE")
     if ready:
         Path(ready).write_text(str(os.getpid()))
@@ -185,6 +186,7 @@ def open_spark(name: str) -> SparkSession:
     from millrace.training.launch import start_parent_watchdog
 
     spark = open_session(name)
+    take_signals()  # a new SparkContext has put a handler of its own
     start_parent_watchdog()
     spark_progress(spark)
     return spark

@@ -55,6 +55,7 @@ def train(context: Context, attempt: books.Attempt) -> books.Outcome:
     spark = context.spark()
     with observe.quiet_progress(), observe.timed("train/workers"):
         result = train_on_spark(spark, request, on_event=show)
+        show.finish()
     for remark in result.notes:
         observe.warn(remark)
     common = {"pipeline": attempt.run.pipeline, "run_id": attempt.run.run_id, "_night": attempt.run.night}
@@ -141,16 +142,27 @@ class Progress:
     def __init__(self, num_epochs: int) -> None:
         self._num_epochs = num_epochs
         self._shown_at = 0.0
+        self._began_at = time.monotonic()
+        self._first_step_at: float | None = None
+        self._last_epoch_at = self._began_at
         observe.progress("starting the workers")
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step" and self._first_step_at is None:
+            self._first_step_at = time.monotonic()
+            observe.note("timing", name="train/start", seconds=round(self._first_step_at - self._began_at, 4))
         if event["kind"] == "step" and time.monotonic() - self._shown_at > 0.2:
             self._shown_at = time.monotonic()
             observe.progress(self._line(event))
         elif event["kind"] == "epoch" and event["rank"] == 0:
+            self._last_epoch_at = time.monotonic()
             self._say_epoch(event)
         elif event["kind"] == "log":
             observe.say(event["message"])
+
+    def finish(self) -> None:
+        """Notes how long it took to end the workers after the last epoch."""
+        observe.note("timing", name="train/end", seconds=round(time.monotonic() - self._last_epoch_at, 4))
 
     def _line(self, event: Mapping[str, Any]) -> str:
         seconds, done, steps = event["seconds"], event["step_in_epoch"], event["num_steps"]

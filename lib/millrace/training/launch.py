@@ -19,7 +19,7 @@ from millrace.loading.plan import check_memory, shards_of_rank
 from millrace.loading.pool import reads_ahead
 from millrace.training.heartbeat import Event, HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
-from millrace.training.shield import HeldSignals, WorkerOutput, quiet_threads
+from millrace.training.shield import HeldSignals, WorkerOutput, quick_quiet_tasks, quiet_threads
 from millrace.training.watchdog import ParentWatchdog, Watchdog, describe
 from millrace.training.worker import is_allowed
 
@@ -85,19 +85,20 @@ def _run(spark: SparkSession, request: TrainRequest, server: HeartbeatServer, ou
     # threads. A worker without Gloo says so itself.
     horovod.runner.launch.gloo_built = lambda **_: True
     includes = list(spark.sparkContext._python_includes or ())
-    results: list[str] = horovod.spark.run(
-        _bootstrap(includes),
-        args=(request.to_json(), server.address, server.token),
-        num_proc=request.training.num_workers,
-        start_timeout=request.training.start_timeout_seconds,
-        use_gloo=True,
-        env=_environment(request),
-        stdout=output,
-        stderr=output,
-        verbose=0,
-        nics={"lo"} if local else None,
-        executable=sys.executable if local else None,
-    )
+    with quick_quiet_tasks():
+        results: list[str] = horovod.spark.run(
+            _bootstrap(includes),
+            args=(request.to_json(), server.address, server.token),
+            num_proc=request.training.num_workers,
+            start_timeout=request.training.start_timeout_seconds,
+            use_gloo=True,
+            env=_environment(request),
+            stdout=output,
+            stderr=output,
+            verbose=0,
+            nics={"lo"} if local else None,
+            executable=sys.executable if local else None,
+        )
     return results
 
 

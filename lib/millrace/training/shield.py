@@ -9,7 +9,7 @@ import socket
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -49,6 +49,41 @@ def quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = usual
+
+
+@contextlib.contextmanager
+def quick_quiet_tasks() -> Iterator[None]:
+    """While it lasts, the Spark tasks of `horovod.spark.run` end at once and print no tracebacks of their threads.
+
+    Horovod lets a task wait three seconds after its command has ended, so that the driver can ask for the exit code of a very
+    short one; half a second is enough. Its threads complain on the executor's stderr when a run is aborted.
+    """
+    from horovod.spark import runner
+
+    usual = runner._make_mapper
+
+    def make_mapper(*arguments: Any) -> Callable[[int, Any], Iterator[Any]]:
+        mapper = usual(*arguments)
+
+        def run_task(index: int, rows: Any) -> Iterator[Any]:  # travels by value: on an executor this package may not be there
+            import threading
+
+            from horovod.spark import runner as on_executor
+
+            on_executor.MINIMUM_COMMAND_LIFETIME_S = 0.5
+            usual_hook, threading.excepthook = threading.excepthook, lambda _: None
+            try:
+                yield from mapper(index, rows)
+            finally:
+                threading.excepthook = usual_hook
+
+        return run_task
+
+    runner._make_mapper = make_mapper
+    try:
+        yield
+    finally:
+        runner._make_mapper = usual
 
 
 class _StopRun(BaseException):
