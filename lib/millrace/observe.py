@@ -86,6 +86,7 @@ class Screen(logging.Handler):
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._status: Status | None = None
         self._said_at = 0.0
+        self.subject = ""
         self._lock_status = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -102,6 +103,7 @@ class Screen(logging.Handler):
 
     def progress(self, text: str, *, every_seconds: float = 10.0) -> None:
         """Shows where the work is: in place on a terminal, a line every few seconds elsewhere."""
+        text = f"{self.subject}: {text}" if self.subject else text
         with self._lock_status:
             if self.console.is_terminal:
                 if self._status is None:
@@ -183,6 +185,17 @@ def timed(name: str) -> Iterator[None]:
         yield
     finally:
         note("timing", name=name, seconds=round(time.perf_counter() - started, 4))
+
+
+@contextmanager
+def working_on(name: str) -> Iterator[None]:
+    """While it lasts, progress is said to be of `name`."""
+    _SCREEN.subject = name
+    try:
+        yield
+    finally:
+        _SCREEN.subject = ""
+        clear_progress()
 
 
 @contextmanager

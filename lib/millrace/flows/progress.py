@@ -25,7 +25,7 @@ def spark_progress(spark: SparkSession) -> None:
             running = [stage for stage in stages if stage is not None]
             if running and not observe.is_quiet():
                 done, total = sum(stage.numCompletedTasks for stage in running), sum(stage.numTasks for stage in running)
-                observe.progress(f"Spark: {running[0].name.split(' at ')[0]}, {done} of {total} tasks")
+                observe.progress(f"{done} of {total} Spark tasks")
             elif not running and not observe.is_quiet():
                 observe.clear_progress()
 

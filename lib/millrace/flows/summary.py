@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -27,14 +30,22 @@ def print_summary(context: Context) -> None:
     run = context.lake.artifacts(context.config.name, context.run.run_id)
     console.print(f"artifacts  {run}", soft_wrap=True)
     lake = context.lake.uri
-    console.print(f"next       millrace runs --lake {lake}", soft_wrap=True)
+    console.print(f"next       {command()} runs --lake {lake}", soft_wrap=True)
     if any(entry.counts and entry.counts.num_rows_quarantined for entry in _standing(context, ledger).values()):
         console.print(
-            f"           millrace quarantine {context.config.name} --night {context.run.night} --lake {lake}", soft_wrap=True
+            f"           {command()} quarantine {context.config.name} --night {context.run.night} --lake {lake}", soft_wrap=True
         )
     if model is not None:
         query = "SELECT artifact, metric, average, value FROM metrics_evaluation WHERE label IS NULL"
-        console.print(f'           millrace sql "{query}" --lake {lake}', soft_wrap=True)
+        console.print(f'           {command()} sql "{query}" --lake {lake}', soft_wrap=True)
+
+
+def command() -> str:
+    """How `millrace` is called here: by its name where the shell finds it."""
+    path = Path(sys.prefix, "bin", "millrace")
+    if shutil.which("millrace") or not path.exists():
+        return "millrace"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _standing(context: Context, ledger: books.Ledger) -> dict[str, books.Entry]:

@@ -157,6 +157,8 @@ class Progress:
         elif event["kind"] == "epoch" and event["rank"] == 0:
             self._last_epoch_at = time.monotonic()
             self._say_epoch(event)
+            if event["epoch"] == self._num_epochs:
+                observe.progress("ending the workers")
         elif event["kind"] == "log":
             observe.say(event["message"])
 

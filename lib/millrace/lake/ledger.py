@@ -269,11 +269,20 @@ def run_step(lake: Lake, run: Run, step: Step, *, force: bool = False) -> tuple[
             inputs=plan.inputs,
         )
         _append(lake, entry)
-        with _failure_recorded(lake, entry), observe.timed(f"step/{step.name}"):
+        with _failure_recorded(lake, entry), observe.timed(f"step/{step.name}"), observe.working_on(step.name):
             outcome = step.work(Attempt(lake, run, step.name, plan.key, plan.inputs, ledger))
         done = replace(entry, status="succeeded", ended_at=datetime.now(UTC), outputs=outcome.outputs, counts=outcome.counts)
         _append(lake, done)
+        _say_done(done, outcome.counts)
         return done, True
+
+
+def _say_done(entry: Entry, counts: Counts) -> None:
+    assert entry.ended_at is not None
+    seconds = (entry.ended_at - entry.started_at).total_seconds()
+    away = [(counts.num_rows_quarantined, "quarantined"), (counts.num_rows_dropped, "dropped")]
+    rest = "".join(f", {number:,} {what}" for number, what in away if number)
+    observe.say(f"{entry.step}: {counts.num_rows_kept:,} of {counts.num_rows_in:,} rows{rest}, {seconds:.1f} s", step=entry.step)
 
 
 def record_night(lake: Lake, run: Run, started_at: datetime) -> None:
