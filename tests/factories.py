@@ -11,7 +11,8 @@ from typing import Any
 from millrace.config.models import PipelineConfig
 from millrace.contracts.table import TableContract
 from millrace.lake.layout import Lake
-from millrace.lake.ledger import Attempt, Counts, Inputs, Ledger, Outcome, RawFile, Run, Step, TableVersion, run_step
+from millrace.lake.ledger import Attempt, Counts, Inputs, Ledger, Outcome, RawFile, Run, TableVersion
+from millrace.lake.protocol import Step, run_step
 
 NIGHT = "2026-11-22"
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from millrace.cli import cli
 from millrace.lake import small
 from millrace.lake.layout import Lake, rejects_of_pipeline
-from millrace.lake.ledger import Counts, TableVersion, run_step
+from millrace.lake.ledger import Counts, TableVersion
+from millrace.lake.protocol import run_step
 from tests.factories import NIGHT, make_run, make_step
 
 RUN = make_run("digits")

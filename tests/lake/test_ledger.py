@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,19 +10,8 @@ import pytest
 from millrace.errors import SourceError, WireError
 from millrace.lake import log, small
 from millrace.lake.layout import EPOCHS, RUNS, Lake
-from millrace.lake.ledger import (
-    Counts,
-    Entry,
-    Inputs,
-    Ledger,
-    Plan,
-    Step,
-    TableVersion,
-    plan_step,
-    record_night,
-    run_step,
-    step_key,
-)
+from millrace.lake.ledger import Counts, Entry, Inputs, Ledger, TableVersion
+from millrace.lake.protocol import Plan, Step, plan_step, record_night, run_step, step_key
 from tests.factories import make_run, make_step, raw_file
 
 RUN = make_run()
@@ -58,13 +48,15 @@ def test_a_done_step_is_not_done_again_by_any_run(lake: Lake) -> None:
     assert len(Ledger.read(lake).entries) == 2  # planning and passing over write nothing
 
 
-def test_a_killed_try_keeps_its_inputs(lake: Lake) -> None:
+def test_a_killed_try_keeps_its_inputs_where_the_step_only_reads_them(lake: Lake) -> None:
     """`started` and nothing after it, while the source has moved on."""
-    old, new = Inputs((TableVersion("bronze/tiny", 1),)), Inputs((TableVersion("bronze/tiny", 2),))
-    step = make_step("preprocess", inputs=old)
-    killed = Entry(RUN, "preprocess", step_key(step, old), "started", 1, datetime.now(UTC), inputs=old)
+    old, new = Inputs((TableVersion("gold/tiny", 1),)), Inputs((TableVersion("gold/tiny", 2),))
+    step = make_step("train", inputs=old)
+    killed = Entry(RUN, "train", step_key(step, old), "started", 1, datetime.now(UTC), inputs=old)
     small.append(lake, RUNS, [killed.to_row()], metadata={})
-    again = make_step("preprocess", inputs=new)
+    again = make_step("train", inputs=new)
+    assert plan(lake, again).inputs == new
+    again = replace(again, keeps_inputs=True)
     assert plan(lake, again).inputs == old
     assert plan(lake, again).reason == "its last try was killed"
     assert plan(lake, again, force=True).inputs == new
@@ -72,16 +64,33 @@ def test_a_killed_try_keeps_its_inputs(lake: Lake) -> None:
     assert (entry.inputs, entry.attempt) == (old, 2)
 
 
-def test_a_failed_try_over_files_looks_anew_and_one_over_tables_does_not(lake: Lake) -> None:
+def test_a_failed_try_looks_at_its_inputs_anew(lake: Lake) -> None:
     for name, old, new in (
         ("ingest", Inputs(files=(raw_file(sha256="old"),)), Inputs(files=(raw_file(sha256="new"),))),
-        ("preprocess", Inputs((TableVersion("bronze/tiny", 1),)), Inputs((TableVersion("bronze/tiny", 2),))),
+        ("train", Inputs((TableVersion("gold/tiny", 1),)), Inputs((TableVersion("gold/tiny", 2),))),
     ):
         with pytest.raises(RuntimeError):
             run_step(lake, RUN, make_step(name, inputs=old, error=RuntimeError("no")))
-        found = plan(lake, make_step(name, inputs=new))
-        assert found.inputs == (new if name == "ingest" else old)
-        assert found.reason == "its last try failed"
+        found = plan(lake, replace(make_step(name, inputs=new), keeps_inputs=True))
+        assert (found.inputs, found.reason) == (new, "its last try failed")
+
+
+def test_what_no_longer_stands_is_done_again(lake: Lake) -> None:
+    step = make_step(outputs=[GOLD])
+    run_step(lake, RUN, step)
+    assert plan(lake, step).done_by is not None
+    superseded = replace(step, stands=lambda ledger, entry: entry.output("gold/tiny") == ledger.version_of("gold/other"))
+    assert plan(lake, superseded).done_by is None
+
+
+def test_a_night_is_finished_until_something_of_it_starts_again(lake: Lake) -> None:
+    run_step(lake, RUN, make_step())
+    assert not Ledger.read(lake).is_finished(RUN.run_id)
+    record_night(lake, RUN, datetime.now(UTC))
+    assert Ledger.read(lake).is_finished(RUN.run_id)
+    with pytest.raises(RuntimeError):
+        run_step(lake, RUN, make_step(error=RuntimeError("no")), force=True)
+    assert not Ledger.read(lake).is_finished(RUN.run_id)
 
 
 def test_step_keys_depend_on_content_not_on_where_files_lie() -> None:

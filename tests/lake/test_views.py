@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 from millrace.flows import inspect
 from millrace.lake import small
 from millrace.lake.layout import EPOCHS, Lake
-from millrace.lake.ledger import TableVersion, run_step
+from millrace.lake.ledger import TableVersion
+from millrace.lake.protocol import run_step
 from millrace.lake.read import read_version, register_tables
 from tests.factories import NIGHT, make_run, make_step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,30 +11,34 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from millrace import observe
-from millrace.errors import SourceError
+from millrace.config.load import hash_of
+from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
 from millrace.flows.context import Context
+from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
-from millrace.lake import log
 from millrace.lake.layout import bronze, rejects_of_source
 from millrace.lake.write import write_nights
 from millrace.sources import read as sources
-from millrace.sources.files import identify
+from millrace.sources.files import exists, identify
 from millrace.sources.samples import SAMPLES
 
 STEP = "ingest"
 
 
-def step(context: Context) -> books.Step:
+def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
     source = context.config.source
-    return books.Step(
+    return protocol.Step(
         name=STEP,
         lock=f"source-{source.name}",
-        sections=[source.name, source.format, context.contract, context.config.quality, context.run.night],
+        sections=[source.name, source.format, context.contract, context.run.night],
         find_inputs=lambda ledger: find_files(context, ledger),
         work=lambda attempt: ingest(context, attempt),
         before=lambda: lay_out_sample(context),
+        stands=lambda ledger, entry: (
+            entry is standing_ingest(ledger, source.name, context.run.night) or entry.output(bronze(source.name)) is None
+        ),
         prepare=context.spark,
     )
 
@@ -45,12 +50,22 @@ def lay_out_sample(context: Context) -> None:
 
 
 def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
-    """Tonight's files: what is at the source's path and was not taken by another night. Checked as far as their first bytes show.
+    """Tonight's files: what is at the source's path and no other night has taken, checked as far as their first bytes show.
 
-    Raises SourceError where nothing is there and the source must not be missing.
+    A night that was ingested keeps its files: where one is gone from the source, what bronze has of them stands. Raises
+    SourceError where nothing is there and the source must not be missing, or a night is forced whose files are gone; ConfigError
+    where another pipeline means something else by the source.
     """
     source = context.config.source
+    check_same_source(context)
     paths = sources.files_of(source, context.source_path)
+    standing = standing_ingest(ledger, source.name, context.run.night)
+    gone = [file.path for file in standing.inputs.files if file.path not in paths] if standing else []
+    if standing is not None and gone:
+        if context.force:
+            remedy = "Put them back, or leave out --force: what bronze has of the night stands."
+            raise SourceError(STEP, expected=f"the files of {context.run.night}", found=f"{gone[0]} gone", remedy=remedy)
+        return standing.inputs
     if not paths and source.on_missing != "skip" and source.sample is None:
         raise SourceError(
             STEP,
@@ -60,41 +75,97 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
             retry=source.on_missing == "retry",
         )
     taken = taken_by_other_nights(ledger, source.name, context.run.night)
-    new = [path for path in paths if path not in taken]
-    sources.check_files(source, new, context.contract)
-    return books.Inputs(files=identify(new))
+    new = tuple(file for file in identify(paths) if (file.path, file.sha256) not in taken)
+    sources.check_files(source, [file.path for file in new], context.contract)
+    return books.Inputs(files=new)
 
 
-def taken_by_other_nights(ledger: books.Ledger, source: str, night: str) -> set[str]:
-    """The paths of raw files that a succeeded ingest of another night has in bronze."""
-    return {
-        file.path
-        for entry in ledger.entries
-        if entry.step == STEP and entry.status == "succeeded" and entry.run.night != night
-        for file in entry.inputs.files
-        if entry.output(bronze(source)) is not None
-    }
+def standing_ingest(ledger: books.Ledger, source: str, night: str) -> books.Entry | None:
+    """The ingest whose rows bronze has of a night: the newest that succeeded, of whatever pipeline."""
+    for entry in reversed(ledger.entries):
+        if _is_ingest_of(entry, source) and entry.run.night == night:
+            return entry
+    return None
+
+
+def taken_by_other_nights(ledger: books.Ledger, source: str, night: str) -> set[tuple[str, str]]:
+    """Path and SHA-256 of the raw files that bronze has of other nights. A known path with new content is a new file."""
+    nights = {entry.run.night for entry in ledger.entries if _is_ingest_of(entry, source)} - {night}
+    standing = [standing_ingest(ledger, source, other) for other in nights]
+    return {(file.path, file.sha256) for entry in standing if entry is not None for file in entry.inputs.files}
+
+
+def _is_ingest_of(entry: books.Entry, source: str) -> bool:
+    return entry.step == STEP and entry.status == "succeeded" and entry.output(bronze(source)) is not None
+
+
+def has_rows(context: Context) -> bool:
+    """Whether bronze has ever been written."""
+    return books.Ledger.read(context.lake).version_of(bronze(context.config.source.name)) is not None
+
+
+def check_same_source(context: Context) -> None:
+    """Raises ConfigError where another pipeline has filled the same bronze table from elsewhere, or by another contract."""
+    own = _definition(context)
+    directory = context.lake.path("artifacts", "_sources", context.config.source.name)
+    files = context.lake.storage()
+    for path in files.glob(f"{directory}/*.json"):
+        pipeline = str(path).rpartition("/")[2].removesuffix(".json")
+        other = json.loads(files.cat_file(path))
+        different = [name for name in own if other.get(name) != own[name]]
+        if pipeline != context.config.name and different:
+            raise ConfigError(
+                STEP,
+                expected=f"{pipeline} and {context.config.name} to mean the same by the source {context.config.source.name}",
+                found=f"another {' and '.join(different)}",
+                remedy="Give one of them a source.name of its own.",
+            )
+
+
+def _definition(context: Context) -> dict[str, str]:
+    source = context.config.source
+    return {"format": source.format, "path": source.path, "contract": hash_of(context.contract)}
 
 
 def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Reads tonight's files into bronze and their broken rows into quarantine."""
     source, table = context.config.source, bronze(context.config.source.name)
-    if not attempt.inputs.files and context.run.night not in log.nights_of(context.lake.path(table)):
+    if not attempt.inputs.files:
         observe.say("ingest: no new files")
         standing = attempt.ledger.version_of(table)
         return books.Outcome(outputs=() if standing is None else (books.TableVersion(table, standing),))
+    artifacts.write_json(
+        context.lake.path("artifacts", "_sources", source.name, f"{context.config.name}.json"), _definition(context)
+    )
     paths = [file.path for file in attempt.inputs.files]
-    rows = sources.read_rows(context.spark(), source, paths, context.contract)
-    with cached(rows) as rows:
+    refuse_changed(attempt.inputs.files)
+    with cached(sources.read_rows(context.spark(), source, paths, context.contract)) as rows:
         tally = rejects.count(rows)
-        rejected = rejects.as_quarantine(
-            rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")}), attempt
-        )
+        tagged = rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")})
+        rejected = rejects.as_quarantine(tagged, attempt)
         where = rejects.write(attempt, rejects_of_source(source.name), rejected, [context.run.night], tally)
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
+    refuse_changed(attempt.inputs.files)
     rejects.write_data_quality(attempt, written, tally, known=("too_few_fields", "too_many_fields", "column_added", "not_utf8"))
     return books.Outcome(outputs=(written, *where), counts=tally.counts())
+
+
+def refuse_changed(files: tuple[books.RawFile, ...]) -> None:
+    """Raises SourceError (retry) where a file is gone or no longer what the ledger says was read."""
+    for file in files:
+        if not exists(file.path):
+            remedy = "Put it back, or let the night stand as it was ingested."
+            raise SourceError(STEP, expected=f"the file {file.path}, which this night took", found="none", remedy=remedy)
+    for before, now in zip(files, identify([file.path for file in files]), strict=True):
+        if before != now:
+            raise SourceError(
+                STEP,
+                expected=f"{before.path} to stay as it is while it is read",
+                found="that it has changed",
+                remedy="Run the night again when the file is complete.",
+                retry=True,
+            )
 
 
 def bronze_rows(rows: DataFrame, attempt: books.Attempt) -> DataFrame:

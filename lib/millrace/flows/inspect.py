@@ -58,7 +58,10 @@ def sql(lake: Lake, query: str) -> pa.Table:
         connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
         connection.execute("SET lock_configuration = true")
         try:
-            return connection.execute(query).fetch_arrow_table()
+            result = connection.sql(query)
+            if result is None:
+                raise ConfigError("sql", expected="a query", found=f"'{query}'", remedy="For example SHOW TABLES.")
+            return result.fetch_arrow_table()
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             raise ConfigError(

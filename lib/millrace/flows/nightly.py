@@ -14,9 +14,9 @@ from millrace.flows import ingest, preprocess, publish, train
 from millrace.flows.context import Context, Flow
 from millrace.flows.summary import print_summary
 from millrace.lake import ledger as books
-from millrace.lake import locks
+from millrace.lake import locks, protocol
 
-MakeStep = Callable[[Context], books.Step]
+MakeStep = Callable[[Context], protocol.Step]
 
 
 def steps_of(context: Context) -> list[MakeStep]:
@@ -33,11 +33,14 @@ def run_night(context: Context) -> None:
         else:
             started_at = datetime.now(UTC)
             for make_step in steps_of(context):
+                if make_step is preprocess.step and not ingest.has_rows(context):
+                    observe.say("no rows have arrived yet; the night ends here and may be run again")
+                    return
                 step = make_step(context)
                 if step.name == train.STEP:
                     step = replace(step, prepare=partial(_prepare_both, step.prepare))
-                books.run_step(context.lake, context.run, step, force=context.force)
-            books.record_night(context.lake, context.run, started_at)
+                protocol.run_step(context.lake, context.run, step, force=context.force)
+            protocol.record_night(context.lake, context.run, started_at)
         print_summary(context)
 
 
@@ -48,14 +51,13 @@ def _prepare_both(prepare_training: Callable[[], object]) -> None:
 
 def is_finished(context: Context) -> bool:
     """Whether this night was finished with this config, and is not forced."""
-    finished = books.Ledger.read(context.lake).succeeded(step="nightly", run_id=context.run.run_id)
-    return finished is not None and not context.force
+    return not context.force and books.Ledger.read(context.lake).is_finished(context.run.run_id)
 
 
 def check_night(context: Context) -> None:
     """Raises what already shows to be wrong with the night's first step."""
     if not is_finished(context):
-        books.plan_step(books.Ledger.read(context.lake), context.run, ingest.step(context), force=context.force)
+        protocol.plan_step(books.Ledger.read(context.lake), context.run, ingest.step(context), force=context.force)
 
 
 def plan_night(context: Context) -> None:
@@ -79,10 +81,10 @@ def only(make_step: MakeStep) -> Flow:
     """The flow of a single step."""
 
     def check(context: Context) -> None:
-        books.plan_step(books.Ledger.read(context.lake), context.run, make_step(context), force=context.force)
+        protocol.plan_step(books.Ledger.read(context.lake), context.run, make_step(context), force=context.force)
 
     def run(context: Context) -> None:
-        entry, is_new = books.run_step(context.lake, context.run, make_step(context), force=context.force)
+        entry, is_new = protocol.run_step(context.lake, context.run, make_step(context), force=context.force)
         if not is_new:
             observe.say(f"{entry.step}: done by {entry.run.run_id}; nothing to do (--force does it again)")
         print_summary(context)
@@ -91,7 +93,7 @@ def only(make_step: MakeStep) -> Flow:
 
 
 def _planned(context: Context, make_step: MakeStep) -> tuple[str, str, str]:
-    plan = books.plan_step(books.Ledger.read(context.lake), context.run, make_step(context), force=context.force)
+    plan = protocol.plan_step(books.Ledger.read(context.lake), context.run, make_step(context), force=context.force)
     return plan.step.name, "nothing" if plan.done_by else "run", plan.reason
 
 

@@ -17,7 +17,7 @@ from millrace.flows import rejects
 from millrace.flows.context import Context
 from millrace.flows.ingest import cached
 from millrace.lake import ledger as books
-from millrace.lake import log
+from millrace.lake import log, protocol
 from millrace.lake.layout import bronze, gold, rejects_of_pipeline, silver
 from millrace.lake.read import read_version
 from millrace.lake.write import PLAIN, write_nights
@@ -42,14 +42,15 @@ class Scope:
     standing: FittedState | None
 
 
-def step(context: Context) -> books.Step:
+def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
-    return books.Step(
+    return protocol.Step(
         name=STEP,
         lock=context.pipeline_lock,
         sections=sections(context),
         find_inputs=lambda ledger: find_bronze(context, ledger),
         work=lambda attempt: preprocess(context, attempt),
+        stands=lambda ledger, entry: stands(context, ledger, entry),
         prepare=context.spark,
     )
 
@@ -57,7 +58,16 @@ def step(context: Context) -> books.Step:
 def sections(context: Context) -> list[object]:
     """The parts of the config that decide which rows silver and gold have."""
     config = context.config
-    return [config.source.name, context.contract, config.quality, config.clean, config.split, config.features, config.label]
+    return [
+        config.name,
+        config.source.name,
+        context.contract,
+        config.quality,
+        config.clean,
+        config.split,
+        config.features,
+        config.label,
+    ]
 
 
 def find_bronze(context: Context, ledger: books.Ledger) -> books.Inputs:
@@ -72,9 +82,30 @@ def find_bronze(context: Context, ledger: books.Ledger) -> books.Inputs:
 def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Brings silver, gold and quarantine up to the pinned version of bronze."""
     scope = find_scope(context, attempt)
+    if not scope.nights and scope.standing is not None:
+        return leave_standing(context, attempt, scope.standing)
+    outcome = preprocess_scope(context, attempt, scope)
+    if outcome is None:  # a class has come: rows of other nights that were rejected for it have to be looked at again
+        outcome = preprocess_scope(context, attempt, everything(scope.seen))
+    assert outcome is not None
+    return outcome
+
+
+def leave_standing(context: Context, attempt: books.Attempt, state: FittedState) -> books.Outcome:
+    """Nothing in bronze is new or has changed: silver and gold stay the versions that they are."""
+    state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
+    tables = [silver(context.config.name), gold(context.config.name), rejects_of_pipeline(context.config.name)]
+    versions = [(table, attempt.ledger.version_of(table)) for table in tables]
+    return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
+
+
+def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
+    """Does the nights of a scope; None, and nothing written, where a class has come that the standing state does not have."""
     with cached(tagged_rows(context, attempt, scope)) as tagged:
         tally = rejects.count(tagged)
         unseen = classes_and_unseen(context, scope, tagged)
+        if scope.standing is not None and scope.standing.classes != unseen.classes:
+            return None
         tally = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
         rows = unseen.tag(tagged)
         rejected = rejects.as_quarantine(rows, attempt)
@@ -99,11 +130,25 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     seen = night_files(context.lake.path(table), attempt.input_version(table))
     standing = standing_state(context, attempt.ledger)
     if standing is None or standing.sections_hash != hash_of(sections(context)):
-        return Scope(tuple(sorted(seen)), True, seen, None)
+        return everything(seen)
     changed = {night for night in {*seen, *standing.nights} if seen.get(night) != standing.nights.get(night)}
     if context.force:
         changed |= {context.run.night} & set(seen)
+    if changed & set(standing.nights):
+        # Rows that other nights had dropped as equal to rows of a night that changes may have to come back.
+        return everything(seen)
     return Scope(tuple(sorted(changed)), False, seen, standing)
+
+
+def everything(seen: dict[str, str]) -> Scope:
+    """All nights, made anew."""
+    return Scope(tuple(sorted(seen)), True, seen, None)
+
+
+def stands(context: Context, ledger: books.Ledger, entry: books.Entry) -> bool:
+    """Whether silver and gold are still what an entry has made."""
+    tables = (silver(context.config.name), gold(context.config.name))
+    return all(entry.output(table) == ledger.version_of(table) for table in tables)
 
 
 def night_files(uri: str, version: int | None) -> dict[str, str]:

@@ -20,21 +20,22 @@ from millrace.flows import train
 from millrace.flows.context import Context
 from millrace.flows.evaluate import draw_confusion, evaluate, write_evaluation
 from millrace.lake import ledger as books
-from millrace.lake import log, small
+from millrace.lake import log, protocol, small
 from millrace.lake.layout import EPOCHS, MODELS, gold
 
 STEP = "publish"
 
 
-def step(context: Context) -> books.Step:
+def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
     config = context.config
-    return books.Step(
+    return protocol.Step(
         name=STEP,
         lock=context.pipeline_lock,
         sections=[config.name, config.publish, config.model, config.training, config.features],
         find_inputs=lambda ledger: find_trained(context, ledger),
         work=lambda attempt: publish(context, attempt),
+        keeps_inputs=True,
     )
 
 
@@ -45,7 +46,7 @@ def import_early() -> None:
 
 def find_trained(context: Context, ledger: books.Ledger) -> books.Inputs:
     """Gold and the training on it that this config asks for. Raises LakeError where it has not been trained."""
-    entry = books.plan_step(ledger, context.run, train.step(context)).done_by
+    entry = protocol.plan_step(ledger, context.run, train.step(context)).done_by
     if entry is None:
         raise LakeError(
             STEP,
@@ -65,7 +66,8 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
     assert gold_version is not None
     classes = train.state_of(context, attempt.ledger, gold_version).classes
     model_version, stage = next_model_version(context)
-    with export_directory(context) as directory:
+    address = context.lake.artifacts(context.config.name, attempt.run.run_id, train.own_directory(context, attempt, "exports"))
+    with export_directory(context, address) as directory:
         with observe.timed("publish/export"):
             exports, takes_and_gives = export_all(context, entry, directory, num_classes=len(classes))
         with observe.timed("publish/evaluate"):
@@ -79,7 +81,7 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
         "version": model_version,
         "run_id": attempt.run.run_id,
         "stage": stage,
-        "artifact": context.lake.artifacts(context.config.name, attempt.run.run_id, "exports"),
+        "artifact": address,
         "sha256": sums,
         "signature": None,
         "lineage": {
@@ -123,9 +125,8 @@ def next_model_version(context: Context) -> tuple[int, str]:
 
 
 @contextmanager
-def export_directory(context: Context) -> Iterator[Path]:
+def export_directory(context: Context, target: str) -> Iterator[Path]:
     """Where exports are written: in place in a local lake, else a directory that is copied to the lake when all are there."""
-    target = context.lake.artifacts(context.config.name, context.run.run_id, "exports")
     if context.lake.is_local:
         yield Path(target)
         return

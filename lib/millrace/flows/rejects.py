@@ -72,7 +72,7 @@ def write(
     if not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
         standing = attempt.ledger.version_of(table)
         return () if standing is None else (TableVersion(table, standing),)
-    return (write_nights(attempt, table, rejected.coalesce(1), nights, rebuild=rebuild),)
+    return (write_nights(attempt, table, rejected.coalesce(1), nights, rebuild=rebuild, keep_unfinished=True),)
 
 
 def check_budget(context: Context, attempt: Attempt, tally: Tally) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace import observe
+from millrace.config.load import hash_of
 from millrace.errors import LakeError, QualityError
 from millrace.fit.state import FittedState
 from millrace.flows import preprocess
 from millrace.flows.context import Context
-from millrace.lake import artifacts, small
+from millrace.lake import artifacts, protocol, small
 from millrace.lake import ledger as books
 from millrace.lake.layout import EPOCHS, gold
 from millrace.loading.columns import ColumnSpec
@@ -22,25 +23,27 @@ from millrace.transforms.encode import LABEL
 STEP = "train"
 
 
-def step(context: Context) -> books.Step:
+def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
     config = context.config
-    return books.Step(
+    return protocol.Step(
         name=STEP,
         lock=context.pipeline_lock,
-        sections=[config.name, config.model, config.training],
+        sections=[config.name, config.model, config.training, config.features, config.label],
         find_inputs=lambda ledger: find_gold(context, ledger),
         work=lambda attempt: train(context, attempt),
+        keeps_inputs=True,
         prepare=context.spark,
     )
 
 
 def find_gold(context: Context, ledger: books.Ledger) -> books.Inputs:
-    """Gold as the newest succeeded preprocess left it. Raises LakeError where there is none."""
+    """Gold as the newest succeeded preprocess left it. Raises LakeError where there is none, or it is of another config."""
     table = gold(context.config.name)
     version = ledger.version_of(table)
-    if version is None:
-        raise LakeError(STEP, expected=f"rows in {table}", found="none", remedy="Run jobs/preprocess.py first.")
+    state = preprocess.standing_state(context, ledger)
+    if version is None or state is None or state.sections_hash != hash_of(preprocess.sections(context)):
+        raise LakeError(STEP, expected=f"rows in {table} by this config", found="none", remedy="Run jobs/preprocess.py first.")
     return books.Inputs(tables=(books.TableVersion(table, version),))
 
 
@@ -49,8 +52,6 @@ def train(context: Context, attempt: books.Attempt) -> books.Outcome:
     from millrace.training.launch import train_on_spark
 
     request = make_request(context, attempt)
-    if context.force:
-        remove_checkpoints(context, request.checkpoints)
     show = Progress(request.training.epochs)
     spark = context.spark()
     with observe.quiet_progress(), observe.timed("train/workers"):
@@ -85,7 +86,7 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         num_classes=len(state.classes),
         model=config.model,
         training=config.training,
-        checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, "checkpoints"),
+        checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "checkpoints")),
     )
 
 
@@ -129,11 +130,9 @@ def load_result(context: Context, entry: books.Entry) -> TrainResult:
     return TrainResult.from_json(artifacts.read_text(result_address(context, entry.run.run_id, entry.step_key)))
 
 
-def remove_checkpoints(context: Context, address: str) -> None:
-    """Forgets earlier epochs, so that training starts anew."""
-    files = context.lake.storage()
-    if files.exists(address):
-        files.rm(address, recursive=True)
+def own_directory(context: Context, attempt: books.Attempt, name: str) -> str:
+    """`name`; for a forced attempt one of its own, so that what stands stays whole until the attempt has succeeded."""
+    return f"{name}-{attempt.number}" if context.force else name
 
 
 class Progress:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow.dataset as ds
 
 from millrace.lake import log
-from millrace.lake.layout import CONFUSION, DATA_QUALITY, EPOCHS, EVALUATION, RUNS, Lake
+from millrace.lake.layout import CONFUSION, DATA_QUALITY, EPOCHS, EVALUATION, MODELS, RUNS, Lake
 from millrace.lake.ledger import Ledger
 
-_WRITTEN_BY = {EPOCHS: "train", EVALUATION: "publish", CONFUSION: "publish"}
+_WRITTEN_BY = {EPOCHS: "train", EVALUATION: "publish", CONFUSION: "publish", MODELS: "publish"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def visible_tables(lake: Lake) -> list[Visible]:
         version = ledger.version_of(table)
         assert version is not None
         found.append(Visible(table, version))
-    for table in (RUNS, EPOCHS, EVALUATION, CONFUSION, DATA_QUALITY):
+    for table in (RUNS, DATA_QUALITY, *_WRITTEN_BY):
         newest = log.latest_version(lake.path(table))
         if newest is not None:
             found.append(Visible(table, newest, _condition(table, ledger)))

@@ -31,13 +31,15 @@ def write_nights(
     properties: Mapping[str, str] = PLAIN,
     partition_by: Sequence[str] = (),
     rebuild: bool = False,
+    keep_unfinished: bool = False,
 ) -> TableVersion:
     """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has.
 
-    What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first.
+    What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first, unless `keep_unfinished`
+    says that it is of use: the rejects of a night that failed over them.
     """
     uri, spark_uri = attempt.lake.path(table), attempt.lake.spark_path(table)
-    before = undo_unfinished(attempt, table, rows)
+    before = log.latest_version(uri) if keep_unfinished else undo_unfinished(attempt, table, rows)
     mark = json.dumps(attempt.mark, sort_keys=True)
     with observe.timed(f"write/{table.partition('/')[0]}"):
         if log.exists(uri) and (before is None or rebuild):

@@ -34,6 +34,12 @@ def _in_the_making(name: str) -> bool:
     return name.endswith(".tmp") or any(part.startswith((".", "_")) for part in name.split("/"))
 
 
+def exists(path: str) -> bool:
+    """Whether there is a file."""
+    files, name = fsspec.core.url_to_fs(path)
+    return bool(files.isfile(name))
+
+
 def identify(paths: list[str]) -> tuple[RawFile, ...]:
     """Size and SHA-256 of each file. Raises SourceError for one that cannot be read."""
     with ThreadPoolExecutor(max_workers=8) as pool:
