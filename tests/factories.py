@@ -83,7 +83,7 @@ def succeed(lake: Lake, *outputs: TableVersion, name: str = "ingest", run: Run |
 
 def make_attempt(lake: Lake, *, name: str = "preprocess", run: Run | None = None, key: str = "k1") -> Attempt:
     """A try at a step, with the ledger as it is now."""
-    return Attempt(lake, run or make_run(), name, key, Inputs(), Ledger.read(lake))
+    return Attempt(lake, run or make_run(), name, key, 1, Inputs(), Ledger.read(lake))
 
 
 def raw_file(path: str = "/raw/a.csv", sha256: str = "aa") -> RawFile:
