@@ -133,6 +133,13 @@ def configure() -> None:
     if _SCREEN not in LOG.handlers:
         LOG.addHandler(_SCREEN)
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    root = logging.getLogger()
+    if not root.handlers:
+        others = logging.StreamHandler()
+        others.setLevel(logging.WARNING)
+        # Py4J tells the root logger, with a traceback, of each call that Ctrl-C has cut short.
+        others.addFilter(lambda record: record.module != "java_gateway")
+        root.addHandler(others)
 
 
 @contextmanager

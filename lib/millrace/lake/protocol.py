@@ -99,8 +99,8 @@ def run_step(lake: Lake, run: Run, step: Step, *, force: bool = False) -> tuple[
             started_at=datetime.now(UTC),
             inputs=plan.inputs,
         )
-        _append(lake, entry)
         with _failure_recorded(lake, entry), observe.timed(f"step/{step.name}"), observe.working_on(step.name):
+            _append(lake, entry)
             outcome = step.work(Attempt(lake, run, step.name, plan.key, entry.attempt, plan.inputs, ledger))
         done = replace(entry, status="succeeded", ended_at=datetime.now(UTC), outputs=outcome.outputs, counts=outcome.counts)
         _append(lake, done)
