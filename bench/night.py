@@ -1,25 +1,30 @@
 """The whole MNIST night, as a user starts it, against a plain single-process script that does the same work.
 
-Rounds go A B C, A B C, ...: the night with one worker, the script, the night with two workers, each night in a fresh lake. The
-script trains on the rows that the first night put into the train split.
+Rounds go A B C D, A B C D, ...: the night with one worker, the script, the night with two workers, and a night of a few rows and
+one epoch, which is the fixed part: what grows with neither rows nor epochs. Each night has a fresh lake. The script trains on the
+rows that the first night put into the train split.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import os
 import statistics
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from bench import commands
-from bench.night_records import NightRecord, is_fixed, read_night, seconds_by_name, train_keys
+from bench.night_records import NightRecord, read_night, seconds_by_name, train_keys
 from bench.report import Bound, Figure, Result
 from millrace.errors import SourceError
 
@@ -28,6 +33,7 @@ PIPELINE = "mnist"
 NIGHT = "2026-11-22"
 KEY = ("subset", "index")
 MAX_RATIO = 4.0
+FEW_ROWS = 256
 TIMEOUT_SECONDS = 1800.0
 IDX_FILES = tuple(f"{subset}-{kind}-ubyte" for subset in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
@@ -55,6 +61,7 @@ class Round:
     night_1: NightRun
     script: ScriptRun
     night_2: NightRun
+    fixed: NightRun
 
 
 def run(num_rounds: int) -> Result:
@@ -64,13 +71,16 @@ def run(num_rounds: int) -> Result:
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as directory:
         keys = Path(directory) / "train_keys.parquet"
         for number in range(1, num_rounds + 1):
-            lakes = [Path(directory) / f"lake-{number}-{num_workers}" for num_workers in (1, 2)]
+            lakes = [Path(directory) / f"lake-{number}-{name}" for name in ("1", "2", "fixed")]
             night_1 = _night(lakes[0], num_workers=1, environment=environment, title=f"{number}/{num_rounds}")
             if not keys.exists():
                 pq.write_table(train_keys(lakes[0], pipeline=PIPELINE, columns=KEY), keys)
             script = _script(keys, environment=environment, title=f"{number}/{num_rounds}")
             night_2 = _night(lakes[1], num_workers=2, environment=environment, title=f"{number}/{num_rounds}")
-            rounds.append(Round(night_1, script, night_2))
+            few = write_few_rows(Path(environment["MILLRACE_DATA"], "mnist"), Path(directory, "few"))
+            options = {"source.path": str(few), "training.epochs": "1"}
+            fixed = _night(lakes[2], num_workers=1, environment=environment, title=f"{number}/{num_rounds}", options=options)
+            rounds.append(Round(night_1, script, night_2, fixed))
     return summarise(rounds)
 
 
@@ -87,6 +97,20 @@ def data_directory(environment: Mapping[str, str]) -> Path:
             remedy="Set MILLRACE_DATA to the directory that holds mnist/.",
         )
     return data
+
+
+def write_few_rows(mnist: Path, directory: Path) -> Path:
+    """The first rows of each idx file of `mnist`, as files of the same kind in `directory`."""
+    directory.mkdir(exist_ok=True)
+    for name in IDX_FILES:
+        plain = mnist / name
+        content = plain.read_bytes() if plain.exists() else gzip.decompress(plain.with_name(f"{name}.gz").read_bytes())
+        num_dimensions = content[3]
+        head = 4 + 4 * num_dimensions
+        row_bytes = math.prod(struct.unpack(f">{num_dimensions - 1}I", content[8:head]))
+        few = content[:4] + struct.pack(">I", FEW_ROWS) + content[8:head] + content[head : head + FEW_ROWS * row_bytes]
+        (directory / name).write_bytes(few)
+    return directory
 
 
 def summarise(rounds: Sequence[Round]) -> Result:
@@ -108,10 +132,12 @@ def summarise(rounds: Sequence[Round]) -> Result:
         Figure("accuracy_plain_script", median(lambda one: float(one.script.printed["accuracy"])), "share"),
         Figure("num_train_rows", median(lambda one: float(one.script.printed["num_train_rows"])), "rows"),
     ]
-    for workers, nights in (("1_worker", [one.night_1 for one in rounds]), ("2_workers", [one.night_2 for one in rounds])):
-        figures.extend(_parts(nights, prefix=f"{workers}/"))
+    figures.append(Figure("fixed", median(lambda one: one.fixed.wall_seconds), "s"))
+    for name in ("fixed", "night_1", "night_2"):
+        figures.extend(_parts([getattr(one, name) for one in rounds], prefix=f"{name}/"))
+    figures.extend(_medians([seconds_by_name(one.fixed.record.timings) for one in rounds], prefix="fixed/timing/"))
     figures.extend(_medians([one.script.printed["seconds"] for one in rounds], prefix="plain_script/"))
-    details = _medians([_timings(one.night_1, fixed=False) for one in rounds], prefix="1_worker/timing/")
+    details = _medians([seconds_by_name(one.night_1.record.timings) for one in rounds], prefix="night_1/timing/")
     for number, one in enumerate(rounds, start=1):
         walls = (("night_1_worker", one.night_1), ("plain_script", one.script), ("night_2_workers", one.night_2))
         details.extend(Figure(f"round_{number}/{name}", side.wall_seconds, "s") for name, side in walls)
@@ -119,23 +145,10 @@ def summarise(rounds: Sequence[Round]) -> Result:
 
 
 def _parts(nights: Sequence[NightRun], *, prefix: str) -> list[Figure]:
-    """Seconds of each step, and the fixed part with what it is made of."""
-    fixed_total = statistics.median(night.record.fixed_seconds(night.wall_seconds) for night in nights)
+    """Seconds of each step, and what lies outside of them: process and session start, and the end."""
     outside = statistics.median(night.record.outside_seconds(night.wall_seconds) for night in nights)
-    workers = statistics.median(night.record.worker_start_seconds() for night in nights)
-    epochs = statistics.median(night.record.epoch_seconds for night in nights)
-    return [
-        *_medians([seconds_by_name(night.record.steps) for night in nights], prefix=f"{prefix}step/"),
-        Figure(f"{prefix}epochs", epochs, "s"),
-        Figure(f"{prefix}fixed", fixed_total, "s"),
-        Figure(f"{prefix}fixed/outside of the steps", outside, "s"),
-        Figure(f"{prefix}fixed/workers but for their epochs", workers, "s"),
-        *_medians([_timings(night, fixed=True) for night in nights], prefix=f"{prefix}fixed/"),
-    ]
-
-
-def _timings(night: NightRun, *, fixed: bool) -> dict[str, float]:
-    return {name: value for name, value in seconds_by_name(night.record.timings).items() if is_fixed(name) == fixed}
+    steps = _medians([seconds_by_name(night.record.steps) for night in nights], prefix=f"{prefix}step/")
+    return [Figure(f"{prefix}outside of the steps", outside, "s"), *steps]
 
 
 def _medians(samples: Sequence[Mapping[str, float]], *, prefix: str) -> list[Figure]:
@@ -147,10 +160,14 @@ def _medians(samples: Sequence[Mapping[str, float]], *, prefix: str) -> list[Fig
     ]
 
 
-def _night(lake: Path, *, num_workers: int, environment: Mapping[str, str], title: str) -> NightRun:
-    _say(f"round {title}: the night with {num_workers} worker{'s' if num_workers > 1 else ''}")
+def _night(
+    lake: Path, *, num_workers: int, environment: Mapping[str, str], title: str, options: Mapping[str, str] = MappingProxyType({})
+) -> NightRun:
+    kind = "the night with few rows" if options else f"the night with {num_workers} worker{'s' if num_workers > 1 else ''}"
+    _say(f"round {title}: {kind}")
     command = ["./spark-submit.sh", "jobs/nightly.py", "--pipeline", PIPELINE, "--lake", str(lake), "--night", NIGHT]
-    command += ["--set", f"training.num_workers={num_workers}"]
+    for key, value in {"training.num_workers": str(num_workers), **options}.items():
+        command += ["--set", f"{key}={value}"]
     done = commands.run(command, cwd=ROOT, environment=environment, timeout_seconds=TIMEOUT_SECONDS)
     return NightRun(wall_seconds=done.wall_seconds, record=read_night(lake, pipeline=PIPELINE))
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from deltalake import write_deltalake
 
 from bench import plain_mnist
-from bench.night import KEY, NightRun, Round, ScriptRun, data_directory, summarise
+from bench.night import FEW_ROWS, IDX_FILES, KEY, NightRun, Round, ScriptRun, data_directory, summarise, write_few_rows
 from bench.night_records import (
     NightRecord,
-    Span,
-    covered_seconds,
-    epoch_seconds,
-    is_fixed,
     read_night,
     seconds_by_name,
     step_spans,
@@ -84,66 +82,14 @@ def test_timings_are_added_up_by_name() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("spans", "seconds"),
-    [
-        ([], 0.0),
-        ([(1.0, 3.0)], 2.0),
-        ([(1.0, 5.0), (2.0, 3.0)], 4.0),  # nested: counted once
-        ([(1.0, 3.0), (2.0, 5.0)], 4.0),  # overlapping
-        ([(8.0, 14.0)], 2.0 + 2.0),  # in two steps, with a gap between them
-        ([(10.5, 11.5)], 0.0),  # between the steps
-        ([(-5.0, 30.0)], 18.0),
-    ],
-)
-def test_covered_seconds(spans: list[tuple[float, float]], seconds: float) -> None:
-    steps = [Span("a", 0.0, 10.0), Span("b", 12.0, 20.0)]
-    assert covered_seconds([Span("x", *span) for span in spans], within=steps) == seconds
-
-
 def _record() -> NightRecord:
-    return NightRecord(
-        run_id=RUN_ID, steps=step_spans(LEDGER, run_id=RUN_ID), timings=timing_spans(LOG), epoch_seconds=24.0, accuracy=0.98
-    )
-
-
-def test_the_fixed_part_counts_nothing_twice() -> None:
-    record = _record()
-    assert record.outside_seconds(60.0) == pytest.approx(20.0)
-    assert record.worker_start_seconds() == pytest.approx(29.0 - 24.0)
-    # exports from 4 to 9 with one from 5 to 8 inside, a ledger commit of 0.25 s, the workers without their epochs; session and
-    # the other commit lie outside of the steps and are in the 20 s already
-    assert record.fixed_seconds(60.0) == pytest.approx(20.0 + 5.0 + 0.25 + 5.0)
-
-
-def test_epochs_count_once_however_many_metrics_they_have() -> None:
-    rows = [
-        {"epoch": epoch, "split": split, "metric": metric, "rows_per_second": speed}
-        for epoch, split, speed in [(1, "train", 100.0), (1, "validation", 50.0), (2, "train", 200.0), (2, "validation", None)]
-        for metric in ("loss", "accuracy")
-    ]
-    assert epoch_seconds(rows, num_rows={"train": 1000, "validation": 100, "test": 7}) == pytest.approx(10.0 + 2.0 + 5.0)
-
-
-@pytest.mark.parametrize(
-    ("name", "fixed"),
-    [
-        ("session", True),
-        ("publish/export", True),
-        ("publish/export/h5", True),
-        ("publish/exported", False),
-        ("publish/evaluate", False),
-        ("train/workers", False),
-        ("step/train", False),
-    ],
-)
-def test_what_is_fixed(name: str, fixed: bool) -> None:
-    assert is_fixed(name) is fixed
+    return NightRecord(run_id=RUN_ID, steps=step_spans(LEDGER, run_id=RUN_ID), timings=timing_spans(LOG), accuracy=0.98)
 
 
 def _round(wall_1: float, wall_script: float, wall_2: float) -> Round:
     printed = {"seconds": {"read": 0.5, "fit": wall_script - 2}, "accuracy": 0.975, "num_train_rows": 50981}
-    return Round(NightRun(wall_1, _record()), ScriptRun(wall_script, printed), NightRun(wall_2, _record()))
+    nights = (NightRun(wall_1, _record()), ScriptRun(wall_script, printed), NightRun(wall_2, _record()))
+    return Round(*nights, fixed=NightRun(42.0, _record()))
 
 
 def test_summary_takes_medians_of_each_round() -> None:
@@ -154,17 +100,20 @@ def test_summary_takes_medians_of_each_round() -> None:
     assert figures["night_vs_plain_script_2_workers"] == (4.0, "ratio")
     assert figures["night_1_worker"] == (60.0, "s")
     assert figures["plain_script"] == (20.0, "s")
-    assert figures["1_worker/step/train"] == (30.0, "s")
-    assert figures["1_worker/fixed/outside of the steps"] == (pytest.approx(20.0), "s")
-    assert figures["1_worker/fixed"] == (pytest.approx(30.25), "s")
-    assert figures["1_worker/fixed/workers but for their epochs"] == (5.0, "s")
-    assert figures["1_worker/fixed/publish/export"] == (pytest.approx(5.0), "s")
-    assert figures["1_worker/epochs"] == (24.0, "s")
-    assert "1_worker/fixed/train/workers" not in figures
+    assert figures["night_1/step/train"] == (30.0, "s")
+    assert figures["night_1/outside of the steps"] == (pytest.approx(60.0 - 40.0), "s")
+    assert figures["fixed"] == (42.0, "s")
+    assert figures["fixed/outside of the steps"] == (pytest.approx(2.0), "s")
+    assert figures["fixed/step/ingest"] == (10.0, "s")
+    assert figures["fixed/timing/publish/export/h5"] == (3.0, "s")
     assert figures["plain_script/fit"] == (18.0, "s")
     assert figures["accuracy_plain_script"] == (0.975, "share")
     assert {figure.name: figure.value for figure in result.details} == {
-        "1_worker/timing/train/workers": 29.0,
+        "night_1/timing/session": 4.0,
+        "night_1/timing/train/workers": 29.0,
+        "night_1/timing/publish/export": 5.0,
+        "night_1/timing/publish/export/h5": 3.0,
+        "night_1/timing/ledger": 0.75,
         "round_1/night_1_worker": 60.0,
         "round_1/plain_script": 20.0,
         "round_1/night_2_workers": 80.0,
@@ -191,10 +140,6 @@ def _write_lake(lake: Path, ledger: list[dict[str, object]]) -> None:
         ]
     ]
     write_deltalake(str(lake / "metrics" / "evaluation"), pa.Table.from_pylist(evaluation))
-    epochs = [{"epoch": 1, "split": "train", "metric": "loss", "rows_per_second": 1.0}]
-    write_deltalake(str(lake / "metrics" / "epochs"), pa.Table.from_pylist(epochs))
-    gold = pa.table({"digit": [1, 2, 3, 4], "split": ["train", "train", "train", "test"]})
-    write_deltalake(str(lake / "gold" / "mnist"), gold, partition_by=["split"])
     log = lake / "artifacts" / "mnist" / RUN_ID / "log.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text("\n".join(LOG))
@@ -206,7 +151,6 @@ def test_a_night_is_read_from_its_lake(tmp_path: Path) -> None:
     assert (record.run_id, record.accuracy) == (RUN_ID, 0.9765)
     assert seconds_by_name(record.steps) == {"ingest": 10.0, "train": 30.0}
     assert seconds_by_name(record.timings)["train/workers"] == 29.0
-    assert record.epoch_seconds == pytest.approx(3.0)
 
 
 def test_a_lake_with_two_runs_is_refused(tmp_path: Path) -> None:
@@ -216,56 +160,30 @@ def test_a_lake_with_two_runs_is_refused(tmp_path: Path) -> None:
     assert str(error.value) == "bench: expected one run of mnist in the lake; found 2. Give the benchmark a fresh lake."
 
 
-def _write_silver(lake: Path, last_commits: list[list[dict[str, object]]]) -> None:
-    """A table with deletion vectors switched on, as far as its log and files go, that begins with old.parquet."""
-    table = lake / "silver" / "mnist"
-    (table / "_delta_log").mkdir(parents=True)
-    for name, rows in {
-        "old.parquet": [("train", 99, "train")],
-        "a b.parquet": [("train", 5, "train"), ("t10k", 1, "test"), ("train", 2, "validation")],
-        "c.parquet": [("train", 3, "train")],
-    }.items():
-        columns = dict(zip(("subset", "index", "split"), map(list, zip(*rows, strict=True)), strict=True))
-        pq.write_table(pa.table(columns), table / name)
-    first = [{"protocol": {"minReaderVersion": 3, "readerFeatures": ["deletionVectors"]}}, {"add": {"path": "old.parquet"}}]
-    for version, actions in enumerate([first, *last_commits]):
-        path = table / "_delta_log" / f"{version:020d}.json"
-        path.write_text("\n".join(json.dumps(action) for action in actions) + "\n")
-
-
-def test_train_keys_come_from_the_live_files_of_silver(tmp_path: Path) -> None:
-    replaced = [
-        {"add": {"path": "a%20b.parquet"}},
-        {"add": {"path": "c.parquet"}},
-        {"remove": {"path": "old.parquet"}},
-        {"commitInfo": {"operation": "WRITE"}},
-    ]
-    _write_silver(tmp_path, [replaced])
+def test_train_keys_are_those_of_silver_in_order(tmp_path: Path) -> None:
+    rows = [("train", 5, "train"), ("t10k", 1, "test"), ("train", 2, "validation"), ("train", 3, "train")]
+    columns = dict(zip(("subset", "index", "split"), map(list, zip(*rows, strict=True)), strict=True))
+    write_deltalake(str(tmp_path / "silver" / "mnist"), pa.table(columns))
     assert train_keys(tmp_path, pipeline="mnist", columns=KEY).to_pylist() == [
         {"subset": "train", "index": 3},
         {"subset": "train", "index": 5},
     ]
 
 
-DELETED = {"add": {"path": "old.parquet", "deletionVector": {"storageType": "u", "pathOrInlineDv": "x", "offset": 1}}}
-REMOVED = {"remove": {"path": "old.parquet"}}
-
-
-@pytest.mark.parametrize(
-    ("commits", "found"),
-    [
-        ([[DELETED, REMOVED]], "deleted rows"),  # in the order in which Spark writes them
-        ([[REMOVED, DELETED]], "deleted rows"),
-        ([[REMOVED]], "nothing"),
-    ],
-)
-def test_deleted_rows_are_refused(commits: list[list[dict[str, object]]], found: str, tmp_path: Path) -> None:
-    _write_silver(tmp_path, commits)
-    with pytest.raises(LakeError) as error:
-        train_keys(tmp_path, pipeline="mnist", columns=KEY)
-    assert str(error.value) == (
-        f"bench: expected the rows of a first night in {tmp_path}/silver/mnist; found {found}. Give the benchmark a fresh lake."
-    )
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_few_rows_are_the_first_ones(gzipped: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    images, labels = rng.integers(0, 256, (400, 28, 28), dtype=np.uint8), rng.integers(0, 10, 400, dtype=np.uint8)
+    for subset in ("train", "t10k"):
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+            content = struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+            path = tmp_path / f"{subset}-{kind}-ubyte{'.gz' if gzipped else ''}"
+            path.write_bytes(gzip.compress(content) if gzipped else content)
+    few = write_few_rows(tmp_path, tmp_path / "few")
+    assert sorted(path.name for path in few.iterdir()) == sorted(IDX_FILES)
+    assert (few / "t10k-images-idx3-ubyte").read_bytes()[4:16] == struct.pack(">III", FEW_ROWS, 28, 28)
+    assert (few / "t10k-images-idx3-ubyte").read_bytes()[16:] == images[:FEW_ROWS].tobytes()
+    assert (few / "train-labels-idx1-ubyte").read_bytes()[8:] == labels[:FEW_ROWS].tobytes()
 
 
 def test_the_data_may_be_gzipped_or_plain(tmp_path: Path) -> None:

@@ -13,14 +13,19 @@ from pyspark.sql import SparkSession
 from millrace.flows.job import run
 from millrace.flows.nightly import NIGHT
 from millrace.lake import log
+from tests.flows.judge import exports_agree_with_the_predictions, metrics_equal_scikit_learn
 from tests.flows.nights import ROOT
 
 SEEDS = (1, 2, 3)
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}
 DATA = Path(os.environ.get("MILLRACE_DATA", ROOT.parent / "shared" / "data"))
 
 
 def accuracies(spark: SparkSession, lake: Path, pipeline: str, *options: str) -> list[float]:
-    """Test accuracy of the exported model after a night with each seed; the nights share their gold."""
+    """Test accuracy of the exported model after a night with each seed; the nights share their gold.
+
+    The last run's metrics and exports are held against its predictions.
+    """
     reached = []
     for seed in SEEDS:
         arguments = [
@@ -40,6 +45,9 @@ def accuracies(spark: SparkSession, lake: Path, pipeline: str, *options: str) ->
         chosen = (pc.field("model_version") == newest) & (pc.field("metric") == "accuracy") & (pc.field("artifact") == "keras")
         (value,) = rows.filter(chosen).column("value").to_pylist()
         reached.append(value)
+    (run_id,) = set(rows.filter(chosen).column("run_id").to_pylist())
+    metrics_equal_scikit_learn(lake, pipeline, run_id)
+    exports_agree_with_the_predictions(lake, pipeline, run_id, shape=SHAPES[pipeline])
     return reached
 
 

@@ -142,6 +142,20 @@ def test_files_that_are_gone_leave_the_night_as_it_was(pipelines: Pipelines, on_
     assert pipelines.rows("bronze/digits").total() == pipelines.rows("gold/digits").total() == 2
 
 
+def test_a_column_that_comes_to_a_source_is_null_in_older_nights(pipelines: Pipelines) -> None:
+    pipelines.write("a.csv", 1, 2)
+    assert pipelines.call(FIRST) == [0, 0]
+    contract = yaml.safe_load((ROOT / "schemas" / "digits_raw.yaml").read_text())
+    contract["columns"]["writer"] = {"type": "string"}
+    (pipelines.conf / "schemas").mkdir()
+    (pipelines.conf / "schemas" / "digits_raw.yaml").write_text(yaml.safe_dump(contract))
+    (pipelines.raw / "b.csv").write_text(f"index,image,digit,writer\n3,{' '.join(['0'] * 64)},1,ann\n")
+    assert pipelines.call(SECOND) == [0, 0]
+    version = Ledger.read(pipelines.lake).version_of("silver/digits")
+    rows = log.read_rows(pipelines.lake.path("silver/digits"), version=version).to_pylist()
+    assert {row["index"]: row["writer"] for row in rows} == {1: None, 2: None, 3: "ann"}
+
+
 def test_a_first_night_of_a_source_that_is_skipped_ends_in_peace(pipelines: Pipelines) -> None:
     pipelines.define("digits", on_missing="skip")
     assert pipelines.call(FIRST, steps=("night",)) == [0]

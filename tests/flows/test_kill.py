@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+from millrace.lake import locks, log
+from millrace.lake.layout import DATA_QUALITY, EPOCHS, MODELS, RUNS, Lake
 from tests.flows.nights import NIGHT, Night, all_gone, command_line, driver_of, family, jvm_of, processes_of, wait_until
 
 TABLES = ["bronze/digits", "silver/digits", "gold/digits", "quarantine/sources/digits", "quarantine/pipelines/digits"]
@@ -20,13 +24,37 @@ def started(night: Night, step: str) -> bool:
     return step in night.steps("started")
 
 
-MOMENTS: dict[str, Callable[[Night], bool]] = {
-    "during ingest": lambda night: started(night, "ingest"),
-    "during preprocess": lambda night: started(night, "preprocess"),
-    "during train": lambda night: any((night.lake / "artifacts" / "digits").glob("*/checkpoints/*")),
-    "between train and publish": lambda night: "train" in night.steps("succeeded"),
-    "between a commit and its ledger row": lambda night: (night.lake / "gold/digits/_delta_log" / f"{0:020d}.json").exists(),
-}
+def committed(night: Night, table: str) -> bool:
+    return log.latest_version(str(night.lake / table)) is not None
+
+
+def checkpointed(night: Night) -> bool:
+    return any((night.lake / "artifacts" / "digits").glob("*/checkpoints/*"))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill: `reached`, during `step`; where `held` names a table, the night waits before its next commit to that one."""
+
+    name: str
+    step: str
+    reached: Callable[[Night], bool]
+    held: str | None = None
+
+
+MOMENTS = [
+    Moment("during ingest", "ingest", lambda night: started(night, "ingest")),
+    Moment("during preprocess", "preprocess", lambda night: started(night, "preprocess")),
+    Moment("during train", "train", checkpointed),
+    Moment("between train and publish", "publish", lambda night: "train" in night.steps("succeeded")),
+    # between a table's commit and its ledger row
+    Moment("bronze committed", "ingest", lambda night: committed(night, "bronze/digits"), held=DATA_QUALITY),
+    Moment("silver and rejects committed", "preprocess", lambda night: committed(night, "silver/digits"), held=RUNS),
+    Moment("gold committed", "preprocess", lambda night: committed(night, "gold/digits"), held=DATA_QUALITY),
+    Moment("epochs committed", "train", lambda night: committed(night, EPOCHS), held=RUNS),
+    Moment("predictions committed", "publish", lambda night: committed(night, "predictions/digits"), held=MODELS),
+    Moment("registry committed", "publish", lambda night: committed(night, MODELS), held=RUNS),
+]
 ALL = [(moment, victim) for moment in MOMENTS for victim in (driver_of, jvm_of)]
 ONE = ("during train", jvm_of)
 
@@ -42,19 +70,20 @@ def night(finished: Night, tmp_path: Path) -> Iterator[Night]:
 
 @pytest.mark.parametrize(
     ("moment", "victim"),
-    [pytest.param(*case, marks=() if case == ONE else pytest.mark.full, id=f"{case[0]}-{case[1].__name__}") for case in ALL],
+    [pytest.param(moment, victim, marks=() if (moment.name, victim) == ONE else pytest.mark.full) for moment, victim in ALL],
+    ids=[f"{moment.name}-{victim.__name__}" for moment, victim in ALL],
 )
-def test_a_killed_night_goes_on(finished: Night, night: Night, moment: str, victim: Callable[..., psutil.Process]) -> None:
+def test_a_killed_night_goes_on(finished: Night, night: Night, moment: Moment, victim: Callable[..., psutil.Process]) -> None:
     """Takes a night and a half: the part before the kill, then the rest."""
     process = night.start("nightly", "--night", NIGHT)
-    wait_until(lambda: MOMENTS[moment](night), seconds=200, process=process)
-    members = family(process)
-    victim(members).kill()
-    left = all_gone(members, seconds=30)
-    assert [command_line(member) for member in left] == []
-    assert processes_of(night.lake) == []
-    process.communicate()
+    with ExitStack() as stack:
+        if moment.held is not None:
+            wait_until(lambda: started(night, moment.step), seconds=200, process=process)
+            stack.enter_context(locks.short(Lake.at(str(night.lake)), moment.held))
+        wait_until(lambda: moment.reached(night), seconds=200, process=process)
+        kill_and_wait(night, process, victim)
     before = night.steps("succeeded")
+    assert moment.step not in before
 
     rest = night.submit("nightly", "--night", NIGHT)
     assert rest.returncode == 0, rest.stderr
@@ -62,6 +91,16 @@ def test_a_killed_night_goes_on(finished: Night, night: Night, moment: str, vict
     done_again = [entry.step for entry in night.entries("started") if entry.attempt > 1]
     assert not set(done_again) & set(before)
     same_as(finished, night)
+
+
+def kill_and_wait(night: Night, process: subprocess.Popen[str], victim: Callable[..., psutil.Process]) -> None:
+    """Nothing of the night lives 30 s later."""
+    members = family(process)
+    victim(members).kill()
+    left = all_gone(members, seconds=30)
+    assert [command_line(member) for member in left] == []
+    assert processes_of(night.lake) == []
+    process.communicate()
 
 
 def same_as(finished: Night, night: Night) -> None:
@@ -93,7 +132,7 @@ INTERRUPTIONS: dict[str, Callable[[Night, subprocess.Popen[str]], bool]] = {
     "during ingest": lambda night, _: started(night, "ingest"),
     "during preprocess": lambda night, _: started(night, "preprocess"),
     "while workers start": lambda night, _: started(night, "train"),
-    "during train": lambda night, _: MOMENTS["during train"](night),
+    "during train": lambda night, _: checkpointed(night),
     "during publish": lambda night, _: started(night, "publish"),
 }
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pyarrow.compute as pc
-import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix
 
-from millrace.exporting.formats import FORMATS, load_predictor
+from millrace.exporting.formats import FORMATS
+from tests.flows.judge import exports_agree_with_the_predictions, metrics_equal_scikit_learn
 from tests.flows.nights import NIGHT, Night
 
 
@@ -42,44 +40,28 @@ def test_damaged_rows_lie_in_quarantine_with_their_rule(finished: Night) -> None
 
 
 def test_metrics_equal_scikit_learn_on_the_predictions(finished: Night) -> None:
-    predictions = finished.table("predictions/digits")
-    labels, predicted = predictions.column("label").to_pylist(), predictions.column("predicted").to_pylist()
-    evaluation = finished.table("metrics/evaluation").filter(pc.field("artifact") == "keras").to_pylist()
-    found = {(row["metric"], row["average"], row["label"]): row["value"] for row in evaluation}
-    classes = [str(digit) for digit in range(10)]
-    assert found["accuracy", None, None] == pytest.approx(accuracy_score(labels, predicted), abs=1e-9)
-    macro = precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
-    each = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
-    for number, metric in enumerate(("precision", "recall", "f1")):
-        assert found[metric, "macro", None] == pytest.approx(macro[number], abs=1e-9)
-        assert [found[metric, None, name] for name in classes] == pytest.approx(list(each[number]), abs=1e-9)
+    (run_id,) = {entry.run.run_id for entry in finished.entries()}
+    metrics_equal_scikit_learn(finished.lake, "digits", run_id)
 
 
 def test_confusion_sums_to_the_test_rows(finished: Night) -> None:
     predictions = finished.table("predictions/digits")
     test_rows = finished.table("gold/digits").filter(pc.field("split") == "test")
-    for artifact in ("keras", "h5", "saved_model"):
-        cells = finished.table("metrics/confusion").filter(pc.field("artifact") == artifact)
-        assert pc.sum(cells.column("num_rows")).as_py() == predictions.num_rows == test_rows.num_rows
-    keras = finished.table("metrics/confusion").filter(pc.field("artifact") == "keras").to_pylist()
+    assert predictions.num_rows == test_rows.num_rows
+    labels, predicted = predictions.column("label").to_pylist(), predictions.column("predicted").to_pylist()
     classes = [str(digit) for digit in range(10)]
-    matrix = confusion_matrix(
-        predictions.column("label").to_pylist(), predictions.column("predicted").to_pylist(), labels=classes
-    )
-    assert {(row["label"], row["predicted"]): row["num_rows"] for row in keras} == {
-        (classes[i], classes[j]): matrix[i, j] for i in range(10) for j in range(10)
-    }
+    matrix = confusion_matrix(labels, predicted, labels=classes)
+    for artifact in FORMATS:
+        cells = finished.table("metrics/confusion").filter(pc.field("artifact") == artifact)
+        assert pc.sum(cells.column("num_rows")).as_py() == test_rows.num_rows
+        assert {(row["label"], row["predicted"]): row["num_rows"] for row in cells.to_pylist()} == {
+            (classes[i], classes[j]): matrix[i, j] for i in range(10) for j in range(10)
+        }
 
 
 def test_reloaded_exports_agree_with_the_predictions_table(finished: Night) -> None:
-    gold = {row["row_id"]: row for row in finished.table("gold/digits").to_pylist()}
-    predictions = finished.table("predictions/digits").to_pylist()
-    images = np.stack([np.frombuffer(gold[row["row_id"]]["image"], np.uint8).reshape(8, 8, 1) for row in predictions])
-    scores = np.array([row["scores"] for row in predictions], np.float32)
-    model = finished.table("registry/models").to_pylist()[0]
-    for name, chosen in FORMATS.items():
-        predict = load_predictor(Path(model["artifact"], chosen.file_name), name)
-        np.testing.assert_allclose(predict(images), scores, atol=1e-5)
+    (run_id,) = {entry.run.run_id for entry in finished.entries()}
+    exports_agree_with_the_predictions(finished.lake, "digits", run_id, shape=(8, 8, 1))
 
 
 def test_the_registry_says_where_the_model_comes_from(finished: Night) -> None:

@@ -59,6 +59,27 @@ def test_duckdb_and_spark_show_the_same_finished_rows(spark: SparkSession, half_
         assert [tuple(row) for row in spark.sql(query).collect()] == rows
 
 
+def test_a_run_done_again_shows_what_succeeded_until_it_succeeds_anew(spark: SparkSession, half_finished: Lake) -> None:
+    """A forced attempt replaces the run's rows before it has succeeded; then it is killed."""
+    before = small.append(half_finished, EPOCHS, [], metadata={})
+    run_step(half_finished, GOOD, make_step("train", outputs=[TableVersion(EPOCHS, before)]), force=True)
+    better = [{**row, "value": 0.25} for row in epochs(GOOD.run_id)]
+    after = small.replace(half_finished, EPOCHS, better, where={"run_id": GOOD.run_id}, metadata={})
+    query = "SELECT run_id, epoch, value FROM metrics_epochs ORDER BY epoch"
+
+    def shown() -> list[tuple[object, ...]]:
+        register_tables(spark, half_finished)
+        rows = [tuple(row.values()) for row in inspect.sql(half_finished, query).to_pylist()]
+        assert [tuple(row) for row in spark.sql(query).collect()] == rows
+        return rows
+
+    with pytest.raises(RuntimeError):
+        run_step(half_finished, GOOD, make_step("train", error=RuntimeError("killed")), force=True)
+    assert shown() == [(GOOD.run_id, 1, 0.5), (GOOD.run_id, 2, 0.5)]
+    run_step(half_finished, GOOD, make_step("train", outputs=[TableVersion(EPOCHS, after)]), force=True)
+    assert shown() == [(GOOD.run_id, 1, 0.25), (GOOD.run_id, 2, 0.25)]
+
+
 def test_a_table_without_a_finished_version_is_refused(spark: SparkSession, lake: Lake) -> None:
     with pytest.raises(Exception, match="expected a finished version of gold/tiny; found none"):
         read_version(spark, lake, "gold/tiny", None)

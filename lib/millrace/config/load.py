@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -15,11 +15,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from millrace.config.models import PipelineConfig
-from millrace.config.places import Places
+from millrace.config.models import Named, PipelineConfig
+from millrace.config.places import Found, Places
 from millrace.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+NamedModel = TypeVar("NamedModel", bound=Named)
 DEFAULTS = {"MILLRACE_DATA": "../shared/data"}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+$")
@@ -73,25 +74,48 @@ def load_pipeline(
     environment: Mapping[str, str] | None = None,
 ) -> PipelineConfig:
     """The pipeline `name`, with `KEY.KEY=VALUE` overrides. Raises ConfigError with the nearest known name or key."""
-    known = places.pipelines()
+
+    def complete(raw: dict[str, Any], origin: str) -> dict[str, Any]:
+        for override in overrides:
+            _apply_override(raw, override)
+        filled: dict[str, Any] = _substitute(raw, {**DEFAULTS, **(os.environ if environment is None else environment)}, origin)
+        return filled
+
+    return load_named(
+        PipelineConfig,
+        name,
+        places.pipelines(),
+        stage="config",
+        kind="pipeline",
+        searched=places.searched("pipelines"),
+        complete=complete,
+    )
+
+
+def load_named(
+    model: type[NamedModel],
+    name: str,
+    known: Mapping[str, Found],
+    *,
+    stage: str,
+    kind: str,
+    searched: str,
+    complete: Callable[[dict[str, Any], str], dict[str, Any]] = lambda raw, _: raw,
+) -> NamedModel:
+    """The file `name` among the known ones, as a `model`; `complete` is given the raw mapping and where it comes from.
+
+    Raises ConfigError with the nearest known name or key.
+    """
     if name not in known:
+        remedy = f"{nearest(name, known)} Searched: {searched}."
+        raise ConfigError(stage, expected=f"the name of a {kind}", found=f"'{name}'", remedy=remedy)
+    origin = known[name].origin
+    found = validate(model, complete(read_yaml(known[name].read(), origin=origin), origin), origin=origin)
+    if found.name != name:
         raise ConfigError(
-            "config",
-            expected="the name of a pipeline",
-            found=f"'{name}'",
-            remedy=f"{nearest(name, known)} Searched: {places.searched('pipelines')}.",
+            stage, expected=f"name: {name} in {origin}", found=f"name: {found.name}", remedy="Name the file after it."
         )
-    origin, text = known[name].origin, known[name].read()
-    raw = read_yaml(text, origin=origin)
-    for override in overrides:
-        _apply_override(raw, override)
-    raw = _substitute(raw, {**DEFAULTS, **(os.environ if environment is None else environment)}, origin)
-    config = validate(PipelineConfig, raw, origin=origin)
-    if config.name != name:
-        raise ConfigError(
-            "config", expected=f"name: {name} in {origin}", found=f"name: {config.name}", remedy="Name the file after it."
-        )
-    return config
+    return found
 
 
 def validate(model: type[Model], raw: Mapping[str, Any], *, origin: str) -> Model:

@@ -17,6 +17,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
+class Named(Section):
+    """A file of its own, called after its name."""
+
+    name: Name
+
+
 class SourceConfig(Section):
     """Where raw data comes from, and what it looks like."""
 
@@ -144,10 +150,9 @@ class PublishConfig(Section):
     exports: tuple[Literal["keras", "h5", "saved_model"], ...] = ("keras",)
 
 
-class PipelineConfig(Section):
+class PipelineConfig(Named):
     """A pipeline file. Without model and label the night ends at gold."""
 
-    name: Name
     source: SourceConfig
     quality: QualityConfig = QualityConfig()
     clean: tuple[CleanStep, ...] = ()

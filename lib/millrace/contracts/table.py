@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from millrace.config.load import nearest, read_yaml, validate
-from millrace.config.models import Column, Name, Section
+from millrace.config.load import load_named, nearest
+from millrace.config.models import Column, Name, Named, Section
 from millrace.config.places import Places
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS, DataType, parse_type
 from millrace.errors import ConfigError
@@ -95,10 +95,9 @@ class Evolution(Section):
     """A value that is not of its column's type."""
 
 
-class TableContract(Section):
+class TableContract(Named):
     """schemas/NAME.yaml."""
 
-    name: Name
     grain: str
     """What one row is."""
     key: tuple[Column, ...] | None = None
@@ -139,18 +138,6 @@ class TableContract(Section):
 
 def load_contract(name: str, places: Places) -> TableContract:
     """The contract `name`. Raises ConfigError with the nearest known name or key."""
-    known = places.contracts()
-    if name not in known:
-        raise ConfigError(
-            "contract",
-            expected="the name of a contract",
-            found=f"'{name}'",
-            remedy=f"{nearest(name, known)} Searched: {places.searched('schemas')}.",
-        )
-    origin = known[name].origin
-    contract = validate(TableContract, read_yaml(known[name].read(), origin=origin), origin=origin)
-    if contract.name != name:
-        raise ConfigError(
-            "contract", expected=f"name: {name} in {origin}", found=f"name: {contract.name}", remedy="Name the file after it."
-        )
-    return contract
+    return load_named(
+        TableContract, name, places.contracts(), stage="contract", kind="contract", searched=places.searched("schemas")
+    )

@@ -138,7 +138,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         context.lake.path("artifacts", "_sources", source.name, f"{context.config.name}.json"), _definition(context)
     )
     paths = [file.path for file in attempt.inputs.files]
-    refuse_changed(attempt.inputs.files)
+    refuse_gone(attempt.inputs.files)
     with cached(sources.read_rows(context.spark(), source, paths, context.contract)) as rows:
         tally = rejects.count(rows)
         tagged = rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")})
@@ -147,16 +147,22 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
     refuse_changed(attempt.inputs.files)
-    rejects.write_data_quality(attempt, written, tally, known=("too_few_fields", "too_many_fields", "column_added", "not_utf8"))
-    return books.Outcome(outputs=(written, *where), counts=tally.counts())
+    known = ("too_few_fields", "too_many_fields", "column_added", "not_utf8")
+    quality = rejects.write_data_quality(attempt, written, tally, known=known)
+    return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
 
 
-def refuse_changed(files: tuple[books.RawFile, ...]) -> None:
-    """Raises SourceError (retry) where a file is gone or no longer what the ledger says was read."""
+def refuse_gone(files: tuple[books.RawFile, ...]) -> None:
+    """Raises SourceError where a file that this night took is not there any more."""
     for file in files:
         if not exists(file.path):
             remedy = "Put it back, or let the night stand as it was ingested."
             raise SourceError(STEP, expected=f"the file {file.path}, which this night took", found="none", remedy=remedy)
+
+
+def refuse_changed(files: tuple[books.RawFile, ...]) -> None:
+    """Raises SourceError (retry) where a file is no longer what the ledger says was read."""
+    refuse_gone(files)
     for before, now in zip(files, identify([file.path for file in files]), strict=True):
         if before != now:
             raise SourceError(

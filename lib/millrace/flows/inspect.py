@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import duckdb
@@ -52,8 +53,11 @@ def sql(lake: Lake, query: str) -> pa.Table:
     """The result of a query over the visible tables. Raises ConfigError where DuckDB refuses it."""
     with duckdb.connect(":memory:") as connection:
         for visible in visible_tables(existing(lake)):
-            rows = connection.from_arrow(to_dataset(lake, visible))
-            (rows.filter(visible.condition) if visible.condition else rows).create_view(visible.name)
+            parts = [
+                connection.from_arrow(to_dataset(lake, visible.table, part)).filter(part.condition or "true")
+                for part in visible.parts
+            ]
+            reduce(duckdb.DuckDBPyRelation.union, parts).create_view(visible.name)
         # Nothing outside the lake's tables can be read, no variable of this process either, and nothing is fetched.
         connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
         connection.execute("SET lock_configuration = true")

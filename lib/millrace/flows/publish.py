@@ -19,6 +19,7 @@ from millrace.errors import LakeError
 from millrace.flows import train
 from millrace.flows.context import Context
 from millrace.flows.evaluate import draw_confusion, evaluate, write_evaluation
+from millrace.flows.scope import state_of
 from millrace.lake import ledger as books
 from millrace.lake import log, protocol, small
 from millrace.lake.layout import EPOCHS, MODELS, gold
@@ -64,7 +65,7 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
     entry = training_of(attempt)
     gold_version = attempt.input_version(gold(context.config.name))
     assert gold_version is not None
-    classes = train.state_of(context, attempt.ledger, gold_version).classes
+    classes = state_of(context, attempt.ledger, gold_version).classes
     model_version, stage = next_model_version(context)
     address = context.lake.artifacts(context.config.name, attempt.run.run_id, train.own_directory(context, attempt, "exports"))
     with export_directory(context, address) as directory:

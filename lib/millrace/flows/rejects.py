@@ -93,7 +93,7 @@ def write_data_quality(
     *,
     known: Sequence[str],
     columns: Mapping[str, str | None] | None = None,
-) -> None:
+) -> TableVersion:
     """One row per rule in metrics/data_quality, also for rules that nothing broke."""
     failed = {**tally.quarantined, **tally.dropped}
     rows = [
@@ -111,6 +111,5 @@ def write_data_quality(
         }
         for rule in dict.fromkeys([*known, *failed])
     ]
-    small.replace(
-        attempt.lake, DATA_QUALITY, rows, where={"run_id": attempt.run.run_id, "stage": attempt.step}, metadata=attempt.mark
-    )
+    where = {"run_id": attempt.run.run_id, "stage": attempt.step}
+    return TableVersion(DATA_QUALITY, small.replace(attempt.lake, DATA_QUALITY, rows, where=where, metadata=attempt.mark))

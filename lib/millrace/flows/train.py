@@ -9,9 +9,8 @@ from typing import Any
 from millrace import observe
 from millrace.config.load import hash_of
 from millrace.errors import LakeError, QualityError
-from millrace.fit.state import FittedState
-from millrace.flows import preprocess
 from millrace.flows.context import Context
+from millrace.flows.scope import sections, standing_state, state_of
 from millrace.lake import artifacts, protocol, small
 from millrace.lake import ledger as books
 from millrace.lake.layout import EPOCHS, gold
@@ -41,8 +40,8 @@ def find_gold(context: Context, ledger: books.Ledger) -> books.Inputs:
     """Gold as the newest succeeded preprocess left it. Raises LakeError where there is none, or it is of another config."""
     table = gold(context.config.name)
     version = ledger.version_of(table)
-    state = preprocess.standing_state(context, ledger)
-    if version is None or state is None or state.sections_hash != hash_of(preprocess.sections(context)):
+    state = standing_state(context, ledger)
+    if version is None or state is None or state.sections_hash != hash_of(sections(context)):
         raise LakeError(STEP, expected=f"rows in {table} by this config", found="none", remedy="Run jobs/preprocess.py first.")
     return books.Inputs(tables=(books.TableVersion(table, version),))
 
@@ -107,17 +106,6 @@ def index_of(context: Context, version: int, split: str) -> DatasetIndex:
         index = build_index(uri, version=version, partitions={"split": split})
     artifacts.write_text(kept, index.to_json())
     return index
-
-
-def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedState:
-    """The fitted state that a version of gold was encoded with."""
-    table = gold(context.config.name)
-    for entry in reversed(ledger.entries):
-        if entry.step == preprocess.STEP and entry.status == "succeeded" and entry.output(table) == version:
-            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
-    raise LakeError(
-        STEP, expected=f"the run that wrote version {version} of {table}", found="none", remedy="Run preprocess with --force."
-    )
 
 
 def result_address(context: Context, run_id: str, step_key: str) -> str:

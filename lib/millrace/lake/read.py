@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from pyspark.sql import DataFrame, SparkSession
 
 from millrace.errors import LakeError
@@ -23,9 +25,9 @@ def register_tables(spark: SparkSession, lake: Lake) -> list[str]:
     """
     names = []
     for visible in visible_tables(lake):
-        rows = read_version(spark, lake, visible.table, visible.version)
-        if visible.condition:
-            rows = rows.filter(visible.condition)
-        rows.createOrReplaceTempView(visible.name)
+        parts = [
+            read_version(spark, lake, visible.table, part.version).filter(part.condition or "true") for part in visible.parts
+        ]
+        reduce(DataFrame.unionByName, parts).createOrReplaceTempView(visible.name)
         names.append(visible.name)
     return names

@@ -8,18 +8,32 @@ import pyarrow.dataset as ds
 
 from millrace.lake import log
 from millrace.lake.layout import CONFUSION, DATA_QUALITY, EPOCHS, EVALUATION, MODELS, RUNS, Lake
-from millrace.lake.ledger import Ledger
+from millrace.lake.ledger import Entry, Ledger
 
-_WRITTEN_BY = {EPOCHS: "train", EVALUATION: "publish", CONFUSION: "publish", MODELS: "publish"}
+_WRITTEN_BY = {
+    EPOCHS: ("train",),
+    EVALUATION: ("publish",),
+    CONFUSION: ("publish",),
+    MODELS: ("publish",),
+    DATA_QUALITY: ("ingest", "preprocess"),
+}
+"""The tables that pipelines share, and the steps that write them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table at one version; `condition` is SQL, empty for all of them."""
+
+    version: int
+    condition: str = ""
 
 
 @dataclass(frozen=True)
 class Visible:
-    """A table as readers see it: `condition` is SQL, empty for all rows."""
+    """A table as readers see it: the rows of its parts."""
 
     table: str
-    version: int
-    condition: str = ""
+    parts: tuple[Part, ...]
 
     @property
     def name(self) -> str:
@@ -33,32 +47,46 @@ def visible_tables(lake: Lake) -> list[Visible]:
     succeeded = [entry for entry in ledger.entries if entry.status == "succeeded"]
     tables = {output.table for entry in succeeded for output in entry.outputs}
     found = []
-    for table in tables - {RUNS, *_WRITTEN_BY, DATA_QUALITY}:
+    for table in tables - {RUNS, *_WRITTEN_BY}:
         version = ledger.version_of(table)
         assert version is not None
-        found.append(Visible(table, version))
-    for table in (RUNS, DATA_QUALITY, *_WRITTEN_BY):
+        found.append(Visible(table, (Part(version),)))
+    for table in (RUNS, *_WRITTEN_BY):
         newest = log.latest_version(lake.path(table))
         if newest is not None:
-            found.append(Visible(table, newest, _condition(table, ledger)))
+            found.append(Visible(table, (Part(newest),) if table == RUNS else _parts(table, newest, ledger)))
     return sorted(found, key=lambda visible: visible.name)
 
 
-def to_dataset(lake: Lake, visible: Visible) -> ds.Dataset:
-    """A table for DuckDB."""
-    return log.open_table(lake.path(visible.table), visible.version).to_pyarrow_dataset()
+def to_dataset(lake: Lake, table: str, part: Part) -> ds.Dataset:
+    """One part of a table for DuckDB, all rows of its version."""
+    return log.open_table(lake.path(table), part.version).to_pyarrow_dataset()
 
 
-def _condition(table: str, ledger: Ledger) -> str:
-    if table == RUNS:
-        return ""
-    pairs = {(entry.run.run_id, entry.step) for entry in ledger.entries if entry.status == "succeeded"}
-    if table == DATA_QUALITY:
-        wanted = sorted(f"{run_id}/{step}" for run_id, step in pairs)
-        return f"concat(run_id, '/', stage) IN ({_quoted(wanted)})"
-    wanted = sorted(run_id for run_id, step in pairs if step == _WRITTEN_BY[table])
-    return f"run_id IN ({_quoted(wanted)})"
+def _parts(table: str, newest: int, ledger: Ledger) -> tuple[Part, ...]:
+    """The rows of runs that succeeded; of one that is being done again, or failed to be, those of the time when it succeeded."""
+    steps = _WRITTEN_BY[table]
+    done: dict[tuple[str, str], Entry] = {}
+    last: dict[tuple[str, str], Entry] = {}
+    for entry in ledger.entries:
+        key = (entry.run.run_id, entry.step)
+        last[key] = entry
+        if entry.status == "succeeded":
+            done[key] = entry
+    settled, parts = [], []
+    for (run_id, step), entry in sorted(done.items()):
+        if step not in steps:
+            continue
+        name = f"{run_id}/{step}" if len(steps) > 1 else run_id
+        version = entry.output(table)
+        if version is None or last[run_id, step] is entry:
+            settled.append(name)
+        else:
+            parts.append(Part(version, _among([name], steps)))
+    return (Part(newest, _among(settled, steps)), *parts)
 
 
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "''"
+def _among(names: list[str], steps: tuple[str, ...]) -> str:
+    column = "concat(run_id, '/', stage)" if len(steps) > 1 else "run_id"
+    quoted = ", ".join(f"'{name}'" for name in names) or "''"
+    return f"{column} IN ({quoted})"

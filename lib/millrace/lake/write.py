@@ -56,6 +56,7 @@ def write_nights(
                 writer = writer.options(**properties)
             else:
                 writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
+                writer = writer.option("mergeSchema", "true")  # a column that comes later is NULL in older nights
             writer.save(spark_uri)
     version = log.version_of(uri, attempt.mark, newer_than=-1 if before is None else before)
     return TableVersion(table, version)

@@ -1,0 +1,94 @@
+"""Which nights of bronze a preprocess has to do: those that are new or have changed, or all where what decides about rows has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from millrace.config.load import hash_of
+from millrace.errors import LakeError
+from millrace.fit.state import FittedState
+from millrace.flows.context import Context
+from millrace.lake import ledger as books
+from millrace.lake import log
+from millrace.lake.layout import bronze, gold
+
+STEP = "preprocess"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which nights are done, and whether all that stands is made anew."""
+
+    nights: tuple[str, ...]
+    rebuild: bool
+    seen: dict[str, str]
+    standing: FittedState | None
+
+
+def sections(context: Context) -> list[object]:
+    """The parts of the config that decide which rows silver and gold have."""
+    config = context.config
+    return [
+        config.name,
+        config.source.name,
+        context.contract,
+        config.quality,
+        config.clean,
+        config.split,
+        config.features,
+        config.label,
+    ]
+
+
+def find_scope(context: Context, attempt: books.Attempt) -> Scope:
+    """The nights of bronze that are not in silver as they are now; all of them where what decides about rows has changed."""
+    table = bronze(context.config.source.name)
+    seen = night_files(context.lake.path(table), attempt.input_version(table))
+    standing = standing_state(context, attempt.ledger)
+    if standing is None or standing.sections_hash != hash_of(sections(context)):
+        return everything(seen)
+    changed = {night for night in {*seen, *standing.nights} if seen.get(night) != standing.nights.get(night)}
+    if context.force:
+        changed |= {context.run.night} & set(seen)
+    if changed & set(standing.nights):
+        # Rows that other nights had dropped as equal to rows of a night that changes may have to come back.
+        return everything(seen)
+    return Scope(tuple(sorted(changed)), False, seen, standing)
+
+
+def everything(seen: dict[str, str]) -> Scope:
+    """All nights, made anew."""
+    return Scope(tuple(sorted(seen)), True, seen, None)
+
+
+def night_files(uri: str, version: int | None) -> dict[str, str]:
+    """For each night of bronze the hash of the names of its files: it changes when the night is ingested again."""
+    actions = pa.table(log.open_table(uri, version).get_add_actions(flatten=True))
+    by_night: dict[str, list[str]] = {}
+    for path, night, rows in zip(
+        *(actions.column(name).to_pylist() for name in ("path", "min._night", "num_records")), strict=True
+    ):
+        if rows:
+            by_night.setdefault(night, []).append(path)
+    return {night: hash_of(sorted(paths)) for night, paths in sorted(by_night.items())}
+
+
+def standing_state(context: Context, ledger: books.Ledger) -> FittedState | None:
+    """The state of the newest succeeded preprocess of this pipeline."""
+    for entry in reversed(ledger.entries):
+        if entry.step == STEP and entry.status == "succeeded" and entry.output(gold(context.config.name)) is not None:
+            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+    return None
+
+
+def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedState:
+    """The fitted state that a version of gold was encoded with."""
+    table = gold(context.config.name)
+    for entry in reversed(ledger.entries):
+        if entry.step == STEP and entry.status == "succeeded" and entry.output(table) == version:
+            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+    raise LakeError(
+        "train", expected=f"the run that wrote version {version} of {table}", found="none", remedy="Run preprocess with --force."
+    )
