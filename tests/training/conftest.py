@@ -44,7 +44,7 @@ def digits_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_request(digits_uri: str, tmp_path: Path) -> Callable[..., TrainRequest]:
     """A request with settings of its own, by TrainingConfig's names; checkpoints go to the test's directory."""
 
-    def make(*, label: str = "digit", checkpoints: str = "checkpoints", **settings: object) -> TrainRequest:
+    def make(*, label: str = "digit", directory: str = "checkpoints", **settings: object) -> TrainRequest:
         defaults = {"batch_size": 48, "epochs": 4, "seed": 5, "num_workers": 1}
         return TrainRequest(
             train=build_index(digits_uri, version=0, partitions={"split": "train"}),
@@ -55,7 +55,8 @@ def make_request(digits_uri: str, tmp_path: Path) -> Callable[..., TrainRequest]
             num_classes=10,
             model=ModelConfig(family="mlp", hidden=(32,)),
             training=TrainingConfig.model_validate(defaults | settings),
-            checkpoints=str(tmp_path / checkpoints),
+            checkpoints=str(tmp_path / directory),
+            board=str(tmp_path / directory / "board"),
         )
 
     return make

@@ -118,6 +118,17 @@ class OptimizerConfig(Section):
     learning_rate: float = Field(default=0.001, gt=0.0)
 
 
+class CheckpointConfig(Section):
+    """When training is saved, apart from the end of each epoch."""
+
+    every_steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps, counted over all epochs."""
+    every_minutes: float | None = Field(default=10.0, gt=0.0)
+    """Since the last checkpoint. None: never by the clock."""
+    keep: int = Field(default=3, gt=0)
+    """The newest that are kept: one, and others to fall back on where it is damaged."""
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -137,6 +148,7 @@ class TrainingConfig(Section):
     """Decoded bytes that a shuffle window holds, over all shards."""
     memory_limit_bytes: int = Field(default=4 * 1024**3, gt=0)
     """What the windows and row groups of one worker may take, by the plan."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""

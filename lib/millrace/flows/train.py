@@ -86,6 +86,7 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         model=config.model,
         training=config.training,
         checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "checkpoints")),
+        board=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "tensorboard")),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
+from millrace.training.board import Point, is_shown, write_board
 from millrace.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -39,16 +40,6 @@ def silent(kind: str, **fields: Any) -> None:
     """A `Tell` for runs that nobody watches."""
 
 
-@dataclass
-class _Counts:
-    """What has happened so far in the lineage of the weights."""
-
-    epoch: int = 0
-    step: int = 0
-    num_rows_seen: int = 0
-    rows: tuple[dict[str, Value], ...] = ()
-
-
 def train(request: TrainRequest, ranks: Ranks, *, tell: Tell = silent) -> TrainResult:
     """Trains to the last epoch, from the newest checkpoint of the same run where there is one. Called on every rank.
 
@@ -65,6 +56,7 @@ class _Trainer:
         train_index = resolve_index(request.train)
         self._plan: PlanSpec = request.plan(train_index)
         self._fingerprint = request.fingerprint(self._plan)
+        self._at = Progress(fingerprint=self._fingerprint)
         training = request.training
         self._threads = max(1, min(4, training.threads_per_worker))
         self._reader = PlannedReader(
@@ -89,26 +81,25 @@ class _Trainer:
         self._evaluate = EvaluationStep(self._model)
 
     def run(self) -> TrainResult:
-        counts, uri, notes = self._restore()
-        first_epoch = counts.epoch + 1
+        uri, notes = self._restore()
+        first_epoch, first_step = self._at.epoch + 1, self._at.step + 1
         self._ranks.broadcast(self._state())
         weight_hash = self._ranks.same_hash(self._state(), where="at the start")
-        for epoch in range(counts.epoch, self._request.training.epochs):
-            counts.rows += tuple(self._train_epoch(epoch, counts))
-            counts.rows += tuple(self._validate(epoch, counts))
-            self._wait()
-            weight_hash = self._ranks.same_hash(self._state(), where=f"after epoch {epoch + 1}")
-            uri = self._save(counts)
-            metrics = [row for row in counts.rows if row["epoch"] == epoch + 1]
-            self._tell("epoch", epoch=epoch + 1, step=counts.step, metrics=metrics)
+        while self._at.epoch < self._request.training.epochs:
+            train_rows = self._train_epoch()
+            rows = (*train_rows, *self._validate())
+            self._end_epoch(rows)
+            weight_hash, uri = self._save()
+            self._tell("epoch", epoch=self._at.epoch, step=self._at.step, metrics=rows)
         return TrainResult(
-            rows=counts.rows,
+            rows=self._at.rows,
             weights=uri,
             weight_hash=weight_hash,
-            num_steps=counts.step,
-            num_rows_seen=counts.num_rows_seen,
+            num_steps=self._at.step,
+            num_rows_seen=self._at.num_rows_seen,
             num_workers=self._ranks.world_size,
             first_epoch=first_epoch,
+            first_step=first_step,
             notes=tuple(notes),
         )
 
@@ -116,7 +107,7 @@ class _Trainer:
         """Everything that a step changes."""
         return [*self._model.variables, *self._optimizer.variables]
 
-    def _restore(self) -> tuple[_Counts, str, list[str]]:
+    def _restore(self) -> tuple[str, list[str]]:
         """Rank 0 chooses the checkpoint, and every rank takes its numbers from the same file."""
         choice: str | None = None
         notes: list[str] = []
@@ -128,48 +119,68 @@ class _Trainer:
                 self._tell("log", message=note)
             choice = found or ""
         uri = self._ranks.broadcast_text(choice)
-        if not uri:
-            return _Counts(), "", notes
-        checkpoint = read_checkpoint(uri)
-        assign(checkpoint.weights, self._model.variables, uri=uri)
-        assign(checkpoint.optimizer, self._optimizer.variables, uri=uri)
-        progress = checkpoint.progress
-        return _Counts(progress.epoch, progress.step, progress.num_rows_seen, progress.rows), uri, notes
+        if uri:
+            checkpoint = read_checkpoint(uri)
+            assign(checkpoint.weights, self._model.variables, uri=uri)
+            assign(checkpoint.optimizer, self._optimizer.variables, uri=uri)
+            self._at = checkpoint.progress
+        return uri, notes
 
-    def _train_epoch(self, epoch: int, counts: _Counts) -> list[dict[str, Value]]:
+    def _train_epoch(self) -> list[dict[str, Value]]:
+        """The rest of the epoch, saving on the way as asked for. Gives the epoch's rows of metrics/epochs."""
         feature, label = self._request.columns
-        learning_rate = self._learning_rate()
-        started = time.monotonic()
-        total = Sums(0.0, 0.0, 0.0)
-        for batch in self._reader.batches(epoch, beat=partial(self._tell, "load", epoch=epoch + 1)):
-            where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch + 1}"
+        epoch, learning_rate = self._at.epoch + 1, self._learning_rate()
+        total, earlier_seconds, started = Sums(*self._at.sums), self._at.seconds, time.monotonic()
+        beat = partial(self._tell, "load", epoch=epoch)
+        for batch in self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat):
+            where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch}"
             sums = self._step(batch.columns[feature.name], batch.columns[label.name], batch.weights, where=where)
             total = _add(total, sums)
-            counts.step += 1
-            counts.num_rows_seen += int(sums.weight)
+            seconds = earlier_seconds + time.monotonic() - started
+            self._at = self._after_step(batch.step, sums, total, seconds)
             self._tell(
                 "step",
-                epoch=epoch + 1,
-                step=counts.step,
+                epoch=epoch,
+                step=self._at.step,
                 step_in_epoch=batch.step + 1,
                 num_steps=self._plan.num_steps,
                 loss=sums.loss / sums.weight,
                 rows=int(total.weight),
-                seconds=time.monotonic() - started,
+                seconds=seconds,
                 learning_rate=learning_rate,
             )
-        counts.epoch = epoch + 1
+            if self._is_due():
+                self._save()
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
-        return _metric_rows("train", counts, total, learning_rate, time.monotonic() - started)
+        return _metric_rows("train", epoch, self._at.step, total, learning_rate, self._at.seconds)
 
-    def _validate(self, epoch: int, counts: _Counts) -> list[dict[str, Value]]:
+    def _after_step(self, step: int, sums: Sums, total: Sums, seconds: float) -> Progress:
+        done, curve = self._at.step + 1, self._at.curve
+        if is_shown(step, self._plan.num_steps):
+            curve = (*curve, Point("step/loss", done, time.time(), sums.loss / sums.weight))
+        return replace(
+            self._at,
+            step=done,
+            step_in_epoch=step + 1,
+            num_rows_seen=self._at.num_rows_seen + int(sums.weight),
+            sums=(total.loss, total.weight, total.correct),
+            seconds=seconds,
+            curve=curve,
+        )
+
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint within the epoch."""
+        every = self._request.training.checkpoints.every_steps
+        return every is not None and self._at.step % every == 0
+
+    def _validate(self) -> list[dict[str, Value]]:
         """Exact sums over all rows: each rank takes its share, and only sums are sent."""
         if self._validation is None or self._validation.num_rows == 0:
             return []
         feature, label = self._request.columns
-        started = time.monotonic()
+        epoch, step, started = self._at.epoch + 1, self._at.step, time.monotonic()
         own = Sums(0.0, 0.0, 0.0)
-        self._tell("validation", epoch=epoch + 1, step=counts.step, rows=0)
+        self._tell("validation", epoch=epoch, step=step, rows=0)
         batches = read_in_order(
             self._validation,
             self._request.columns,
@@ -180,31 +191,44 @@ class _Trainer:
         )
         for batch in batches:
             own = _add(own, self._evaluate(batch.columns[feature.name], batch.columns[label.name], batch.weights))
-            self._tell("validation", epoch=epoch + 1, step=counts.step, rows=int(own.weight))
+            self._tell("validation", epoch=epoch, step=step, rows=int(own.weight))
         self._wait()
         total = Sums(*self._ranks.sum([own.loss, own.weight, own.correct], name="validation"))
-        return _metric_rows("validation", counts, total, self._learning_rate(), time.monotonic() - started)
+        return _metric_rows("validation", epoch, step, total, self._learning_rate(), time.monotonic() - started)
 
-    def _save(self, counts: _Counts) -> str:
+    def _end_epoch(self, rows: tuple[dict[str, Value], ...]) -> None:
+        points = [Point(f"{row['split']}/{row['metric']}", self._at.step, time.time(), float(row["value"])) for row in rows]
+        points.append(Point("learning_rate", self._at.step, time.time(), self._learning_rate()))
+        self._at = replace(
+            self._at,
+            epoch=self._at.epoch + 1,
+            step_in_epoch=0,
+            sums=(0.0, 0.0, 0.0),
+            seconds=0.0,
+            rows=(*self._at.rows, *rows),
+            curve=(*self._at.curve, *points),
+        )
+
+    def _save(self) -> tuple[str, str]:
+        """Writes a checkpoint once the ranks have agreed on what they have. Gives the hash of the state, and the address."""
+        self._wait()
+        epoch, within = self._at.epoch, self._at.step_in_epoch
+        where = f"after step {within} of epoch {epoch + 1}" if within else f"after epoch {epoch}"
+        weight_hash = self._ranks.same_hash(self._state(), where=where)
         uri: str | None = None
         if self._ranks.rank == 0:
-            progress = Progress(
-                fingerprint=self._fingerprint,
-                epoch=counts.epoch,
-                step=counts.step,
-                num_rows_seen=counts.num_rows_seen,
-                rows=counts.rows,
-            )
             checkpoint = Checkpoint(
-                progress=progress,
+                progress=self._at,
                 weights=tuple(variable.numpy() for variable in self._model.variables),
                 optimizer=tuple(variable.numpy() for variable in self._optimizer.variables),
             )
-            beat = partial(self._tell, "checkpoint", epoch=counts.epoch)
-            uri = write_checkpoint(self._request.checkpoints, checkpoint, beat=beat)
+            keep, beat = self._request.training.checkpoints.keep, partial(self._tell, "checkpoint", epoch=epoch)
+            uri = write_checkpoint(self._request.checkpoints, checkpoint, keep=keep, beat=beat)
+            if self._request.board is not None:
+                write_board(self._request.board, self._at.curve)
         else:
             self._wait()
-        return self._ranks.broadcast_text(uri)
+        return weight_hash, self._ranks.broadcast_text(uri)
 
     def _learning_rate(self) -> float:
         return float(f"{float(self._optimizer.learning_rate):.7g}")  # as it was configured, without float32's tail
@@ -218,13 +242,13 @@ def _add(total: Sums, more: Sums) -> Sums:
     return Sums(total.loss + more.loss, total.weight + more.weight, total.correct + more.correct)
 
 
-def _metric_rows(split: str, counts: _Counts, sums: Sums, learning_rate: float, seconds: float) -> list[dict[str, Value]]:
+def _metric_rows(split: str, epoch: int, step: int, sums: Sums, learning_rate: float, seconds: float) -> list[dict[str, Value]]:
     """Rows of metrics/epochs: loss and accuracy over all rows of the split."""
     values = {"loss": sums.loss / sums.weight, "accuracy": sums.correct / sums.weight}
     return [
         {
-            "epoch": counts.epoch,
-            "step": counts.step,
+            "epoch": epoch,
+            "step": step,
             "split": split,
             "metric": metric,
             "value": value,

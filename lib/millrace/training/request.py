@@ -35,6 +35,8 @@ class TrainRequest:
     training: TrainingConfig
     checkpoints: str
     """Directory of the run's checkpoints, a path or an fsspec address that every worker's host can reach."""
+    board: str | None = None
+    """Directory of TensorBoard's event file, likewise; None: there is none."""
 
     @property
     def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
@@ -87,6 +89,7 @@ class TrainRequest:
             "model": self.model.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
             "checkpoints": self.checkpoints,
+            "board": self.board,
         }
         return json.dumps(content)
 
@@ -107,6 +110,7 @@ class TrainRequest:
             model=ModelConfig.model_validate(content["model"]),
             training=TrainingConfig.model_validate(content["training"]),
             checkpoints=content["checkpoints"],
+            board=content["board"],
         )
 
 
@@ -129,6 +133,8 @@ class TrainResult:
     first_epoch: int
     """The epoch, from 1, that this call started with: above 1 where it went on from a checkpoint, above the last where nothing
     was left to do."""
+    first_step: int
+    """The step, from 1 over all epochs, that it started with."""
     notes: tuple[str, ...]
     """Remarks for the log, such as a damaged checkpoint that was passed over."""
 
