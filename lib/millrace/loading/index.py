@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,7 @@ _PART = re.compile(r"part-(\d+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:[-
 _UNSUPPORTED = re.compile(r"Unsupported reader features required: \[(.*?)\]")  # what deltalake says of a table it cannot open
 
 
-@dataclass(frozen=True)
-class RowGroup:
+class RowGroup(NamedTuple):
     """One row group: `file` counts from 0 in DatasetIndex.files, `row_group` from 0 within the file."""
 
     file: int
