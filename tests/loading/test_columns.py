@@ -63,7 +63,7 @@ def test_strings():
         (IMAGE, [b"abcd", None], pa.binary(), "column image with no nulls; found 1 nulls in 2 rows"),
         (IMAGE, [b"abcd", b"abc", b""], pa.binary(), "column image with 4 bytes in each row; found 3 bytes in row 1"),
         (IMAGE, [b"abc"], pa.binary(3), "column image with 4 bytes in each row; found 3 bytes"),
-        (IMAGE, ["abcd"], pa.string(), "column image with a binary column; found string"),
+        (IMAGE, ["abcd"], pa.string(), "column image with a binary or list column; found string"),
         (LABEL, ["1"], pa.string(), "column label with numbers that fit int32; found string"),
         (LABEL, [2**40], pa.int64(), "column label with numbers that fit int32; found Integer value 1099511627776 not in range"),
         (LABEL, [0.5], pa.float64(), "column label with numbers that fit int32; found Float value 0.5 was truncated"),

@@ -1,4 +1,4 @@
-"""The row groups of one pinned version of a Delta table: what a plan counts and a reader opens.
+"""The row groups of one pinned version of a Delta table: what a plan counts and a reader opens (directory.py: of plain files).
 
 The list of files comes from the Delta log, never from the directory. Row groups and their rows come from the Parquet footers and
 are read once; ranks get the finished index.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,13 +45,20 @@ class DatasetIndex:
 
     uri: str
     """The table's address."""
-    version: int
-    """The Delta version that is pinned."""
+    version: int | None
+    """The Delta version that is pinned; None for a directory of plain Parquet files."""
     partitions: tuple[tuple[str, str], ...]
     """The partition values that were asked for."""
     files: tuple[str, ...]
     """Full addresses."""
-    row_groups: tuple[RowGroup, ...]
+    identities: tuple[str, ...] = ()
+    """What tells each file from another one at the same address: its size and time as the Delta log or the store have them.
+    Empty for indexes of old, whose files' names are their identity."""
+    row_groups: tuple[RowGroup, ...] = ()
+
+    def identity_of(self, file: int) -> str:
+        """The identity of a file, by its number."""
+        return self.identities[file] if self.identities else ""
 
     @property
     def num_rows(self) -> int:
@@ -63,10 +70,14 @@ class DatasetIndex:
         return np.array([group.num_rows for group in self.row_groups], dtype=np.int64)
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the version, the file names and the row groups. The table's address is left out: a lake may move."""
+        """SHA-256 in hex of the version, the file names and the row groups, and where there is no version, of the files' identities.
+
+        The table's address is left out: a lake may move.
+        """
         names = [uri.rsplit("/", 1)[-1] for uri in self.files]
         groups = [(group.file, group.row_group, group.num_rows) for group in self.row_groups]
-        return hashlib.sha256(json.dumps([self.version, self.partitions, names, groups]).encode()).hexdigest()
+        version = self.identities if self.version is None else self.version
+        return hashlib.sha256(json.dumps([version, self.partitions, names, groups]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """A text that `from_json` reads."""
@@ -77,6 +88,7 @@ class DatasetIndex:
             "version": self.version,
             "partitions": [list(pair) for pair in self.partitions],
             "files": list(self.files),
+            "identities": list(self.identities),
             "row_groups": groups,
         }
         return json.dumps(content)
@@ -93,6 +105,7 @@ class DatasetIndex:
                 version=content["version"],
                 partitions=tuple((name, value) for name, value in content["partitions"]),
                 files=tuple(content["files"]),
+                identities=tuple(content.get("identities", ())),
                 row_groups=tuple(RowGroup(*group) for group in content["row_groups"]),
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -129,10 +142,21 @@ def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> Dat
     chosen = [add for add in adds if all(add.get(f"partition.{name}") == value for name, value in partitions.items())]
     chosen.sort(key=_file_order)
     files = tuple(_file_uri(uri, add["path"]) for add in chosen)
+    return DatasetIndex(
+        uri=uri,
+        version=version,
+        partitions=tuple(sorted(partitions.items())),
+        files=files,
+        identities=tuple(f"{add['size_bytes']}|{add['modification_time']}" for add in chosen),
+        row_groups=read_row_groups(files, expected="that the Delta log names"),
+    )
+
+
+def read_row_groups(files: Sequence[str], *, expected: str) -> tuple[RowGroup, ...]:
+    """The row groups of Parquet files, from their footers. Raises LakeError, which says what was `expected`."""
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        footers = list(pool.map(_row_groups_of, files))
-    groups = tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
-    return DatasetIndex(uri=uri, version=version, partitions=tuple(sorted(partitions.items())), files=files, row_groups=groups)
+        footers = list(pool.map(lambda uri: _row_groups_of(uri, expected), files))
+    return tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
 
 
 def _file_order(add: Mapping[str, Any]) -> tuple[str, int, int, str]:
@@ -149,17 +173,19 @@ def _file_uri(table_uri: str, path: str) -> str:
     return path if "://" in path or path.startswith("/") else f"{table_uri.rstrip('/')}/{path}"
 
 
-def _row_groups_of(uri: str) -> list[int]:
+def _row_groups_of(uri: str, expected: str) -> list[int]:
     try:
-        with open_parquet(uri) as file:
-            return [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        file = open_parquet(uri)
+        rows = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        file.close(force=True)
     except (OSError, pa.ArrowException) as error:
         raise LakeError(
             STAGE,
-            expected=f"the Parquet file {uri} that the Delta log names",
+            expected=f"the Parquet file {uri} {expected}",
             found=str(error),
             remedy="The version may have been vacuumed or the file damaged: write the table again.",
         ) from error
+    return rows
 
 
 def _check_features(table: DeltaTable, uri: str, version: int) -> None:

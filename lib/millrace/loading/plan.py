@@ -45,6 +45,38 @@ def window_rows_for(*, shuffle_bytes: int, row_bytes: int, global_batch: int, vi
     return max(1, steps) * rows_per_step
 
 
+def plan_for(
+    row_group_rows: Ints,
+    *,
+    row_bytes: int,
+    seed: int,
+    global_batch: int,
+    virtual_shards: int | None,
+    shuffle_bytes: int,
+    dataset: str,
+) -> PlanSpec:
+    """The plan of a run as users describe it: the number of shards may be left open, the window is given in bytes.
+
+    `row_bytes`: decoded bytes of one row at most. Raises PlanError.
+    """
+    shards = virtual_shards or default_virtual_shards(max(1, global_batch))
+    divides = global_batch % shards == 0
+    window_rows = window_rows_for(
+        shuffle_bytes=shuffle_bytes,
+        row_bytes=row_bytes,
+        global_batch=global_batch,
+        virtual_shards=shards if divides else 1,  # the spec refuses what does not divide
+    )
+    return PlanSpec(
+        seed=seed,
+        global_batch=global_batch,
+        virtual_shards=shards,
+        window_rows=window_rows,
+        row_group_rows=row_group_rows,
+        dataset=dataset,
+    )
+
+
 def shards_of_rank(virtual_shards: int, world_size: int, rank: int) -> range:
     """The shards that `rank` owns. Raises PlanError where there are more ranks than shards."""
     if not 1 <= world_size <= virtual_shards:
