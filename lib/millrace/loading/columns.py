@@ -44,6 +44,8 @@ class ColumnSpec:
     padding: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("shape", "length_buckets"):  # lists where the spec comes from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         buckets = self.length_buckets
         if buckets and (buckets[0] < 1 or list(buckets) != sorted(set(buckets)) or self.dtype == STRING):
             raise ContractError(

@@ -70,7 +70,7 @@ class DatasetIndex:
         return np.array([group.num_rows for group in self.row_groups], dtype=np.int64)
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the version, the file names and the row groups, and where there is no version, of the files' identities.
+        """SHA-256 in hex of the version (where there is none, of the files' identities), the file names and the row groups.
 
         The table's address is left out: a lake may move.
         """
@@ -117,8 +117,8 @@ class DatasetIndex:
             ) from error
 
 
-def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> DatasetIndex:
-    """Lists the row groups of a Delta table at `version` whose partition columns have the given values.
+def build_index(uri: str, *, version: int | None, partitions: Mapping[str, str]) -> DatasetIndex:
+    """Lists the row groups of a Delta table at `version` whose partition columns have the given values; None pins the newest.
 
     Raises LakeError where the table or version is not there, a file is missing or damaged, a partition column is unknown, or the
     table uses a feature that plain Parquet readers do not understand.
@@ -136,6 +136,7 @@ def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> Dat
             raise _hidden_rows(uri, version, {name[:1].lower() + name[1:] for name in names}) from error
         remedy = "The version may have been vacuumed: take one that DESCRIBE HISTORY lists."
         raise _unreadable(uri, version, str(error), remedy) from error
+    version = int(table.version())
     _check_features(table, uri, version)
     adds = pa.record_batch(table.get_add_actions(flatten=True)).to_pylist()
     _check_partitions(table, uri, version, partitions)
@@ -196,7 +197,7 @@ def _check_features(table: DeltaTable, uri: str, version: int) -> None:
         raise _hidden_rows(uri, version, features)
 
 
-def _hidden_rows(uri: str, version: int, features: set[str]) -> LakeError:
+def _hidden_rows(uri: str, version: int | None, features: set[str]) -> LakeError:
     if "deletionVectors" in features:
         remedy = (
             "Set delta.enableDeletionVectors to false, run REORG TABLE ... APPLY (PURGE), then ALTER TABLE ... DROP FEATURE "
@@ -219,6 +220,6 @@ def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Map
         )
 
 
-def _unreadable(uri: str, version: int, found: str, remedy: str) -> LakeError:
-    expected = f"a Delta table at {uri}, version {version}, of plain Parquet files"
+def _unreadable(uri: str, version: int | None, found: str, remedy: str) -> LakeError:
+    expected = f"a Delta table at {uri}, {'newest version' if version is None else f'version {version}'}, of plain Parquet files"
     return LakeError(STAGE, expected=expected, found=found, remedy=remedy)

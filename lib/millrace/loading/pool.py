@@ -185,9 +185,9 @@ def row_groups_in_order(
 ) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
     """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in exactly that order.
 
-    `num_threads` readers where `loading` names no number. They have ended and files are closed on leaving. Raises ConfigError where
-    the cache's directory cannot be used; while iterating, LakeError where a file is gone, damaged or not the one that was indexed,
-    or a reader process has died, and ContractError where the columns do not decode.
+    `num_threads` readers where `loading` names no number. They have ended and files are closed on leaving. Raises ConfigError
+    where the cache's directory cannot be used; while iterating, LakeError where a file is gone, damaged or not the one that was
+    indexed, or a reader process has died, and ContractError where the columns do not decode.
     """
     if len(order) == 0:
         yield iter(())
