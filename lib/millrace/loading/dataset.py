@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from millrace.loading.reader import Batch, PlannedReader
 
 _DEFAULTS = TrainingConfig.model_fields
-_MAX_READERS = 4
 
 
 class Options(LoadingConfig):
@@ -104,6 +103,7 @@ class Dataset:
         return as_tf_data(self, first_epoch=first_epoch, first_step=first_step, with_lengths=with_lengths)
 
     def _reader(self) -> PlannedReader:
+        from millrace.loading.pool import reader_threads
         from millrace.loading.reader import PlannedReader
 
         return PlannedReader(
@@ -113,7 +113,7 @@ class Dataset:
             rank=self.rank,
             world_size=self.world_size,
             memory_limit_bytes=self.options.memory_limit_bytes,
-            num_threads=min(_MAX_READERS, os.cpu_count() or 1),
+            num_threads=reader_threads(os.cpu_count() or 1),
             loading=self.options,
         )
 

@@ -37,6 +37,12 @@ from millrace.loading.wire import pack, unpack
 DEFAULTS = LoadingConfig()
 _OPEN_FILES = 16  # file handles that each reader keeps
 _VENTILATION_SECONDS = 0.001
+_MAX_READERS = 4  # more only wait for one another where nobody has asked for more
+
+
+def reader_threads(num_threads: int) -> int:
+    """Readers of a process that computes with `num_threads` threads."""
+    return max(1, min(_MAX_READERS, num_threads))
 
 
 def reads_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
