@@ -235,24 +235,3 @@ def test_row_groups_come_in_the_order_asked_for(digits_table):
     order = np.random.default_rng(5).permutation(len(index.row_groups))
     with row_groups_in_order(index, order, [ROW_ID], num_threads=4) as groups:
         assert [number for number, _ in groups] == order.tolist()
-
-
-def test_petastorm_reads_the_same_table(digits_table):
-    """Tables stay ordinary Parquet: Petastorm's own reader sees the same rows."""
-    import warnings
-
-    uri = digits_table(40, 30, max_rows=16)
-    index = build_index(uri, version=1, partitions={"split": "train"})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Petastorm calls what its dependencies have deprecated
-        from petastorm import make_batch_reader
-
-        urls = [f"file://{file}" for file in index.files]
-        with make_batch_reader(urls, schema_fields=["row_id", "digit"], shuffle_row_groups=False, num_epochs=1) as reader:
-            theirs = sorted((row_id, digit) for batch in reader for row_id, digit in zip(batch.row_id, batch.digit, strict=True))
-    ours = [
-        pair
-        for batch in read_in_order(index, [ROW_ID, DIGIT], 16)
-        for pair in zip(batch.columns["row_id"].tolist(), batch.columns["digit"].tolist(), strict=True)
-    ]
-    assert theirs == sorted(ours)
