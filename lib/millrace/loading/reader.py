@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.loading.columns import ColumnSpec
+from millrace.loading.columns import STRING, ColumnSpec
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
 from millrace.loading.pool import Columns, reads_ahead, row_groups_in_order
@@ -34,13 +34,24 @@ class Batch:
 
 def aligned_empty(rows: int, spec: ColumnSpec) -> npt.NDArray[Any]:
     """An array (rows, *spec.shape) with undefined content that starts on a 64-byte boundary."""
-    dtype = spec.numpy_dtype
-    if dtype.hasobject:
-        return np.empty((rows, *spec.shape), dtype=object)
-    num_bytes = rows * spec.row_bytes
-    raw = np.empty(num_bytes + _ALIGNMENT, dtype=np.uint8)
-    begin = -raw.ctypes.data % _ALIGNMENT
-    return raw[begin : begin + num_bytes].view(dtype).reshape(rows, *spec.shape)
+    return aligned_columns(rows, [spec])[spec.name]
+
+
+def aligned_columns(rows: int, specs: Sequence[ColumnSpec]) -> Columns:
+    """An array (rows, *spec.shape) with undefined content for each spec, each on a 64-byte boundary.
+
+    They lie in one block of memory, so making twenty costs little more than making one; the block lives as long as any of them.
+    """
+    sizes = [0 if spec.dtype == STRING else rows * spec.row_bytes for spec in specs]
+    begins = [0, *accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]
+    block = np.empty(begins[-1] + _ALIGNMENT, dtype=np.uint8)
+    first = -block.__array_interface__["data"][0] % _ALIGNMENT
+    return {
+        spec.name: np.empty((rows, *spec.shape), dtype=object)
+        if spec.dtype == STRING
+        else np.ndarray((rows, *spec.shape), spec.numpy_dtype, block, first + begin)
+        for spec, begin in zip(specs, begins, strict=False)
+    }
 
 
 class PlannedReader:
@@ -88,22 +99,17 @@ class PlannedReader:
     def _batch(self, windows: _Windows, step: int) -> Batch:
         window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
         windows.move_to(window)
-        chosen = [windows.rows_of(shard)[offset : offset + self._spec.rows_per_step] for shard in self._shards]
-        num_rows = sum(rows.size for rows in chosen)
-        padded = max(1, num_rows)
-        columns = {}
-        for spec in self._columns:
-            batch = aligned_empty(padded, spec)
-            begin = 0
-            for shard, rows in zip(self._shards, chosen, strict=True):
-                # mode="clip" lets NumPy write into `out` without a copy in between; the rows are in range
-                np.take(windows.buffer(shard, spec), rows, axis=0, out=batch[begin : begin + rows.size], mode="clip")
-                begin += rows.size
-            batch[begin:] = "" if batch.dtype.hasobject else 0
-            columns[spec.name] = batch
+        rows = windows.rows(offset, self._spec.rows_per_step)
+        padded = max(1, rows.size)
+        columns = aligned_columns(padded, self._columns)
+        for name, batch in columns.items():
+            # mode="clip" lets NumPy write into `out` without a copy in between; the rows are in range
+            np.take(windows.buffers[name], rows, axis=0, out=batch[: rows.size], mode="clip")
+            if padded > rows.size:
+                batch[rows.size :] = "" if batch.dtype.hasobject else 0
         weights = np.zeros(padded, dtype=np.float32)
-        weights[:num_rows] = 1.0
-        return Batch(step, columns, weights, num_rows)
+        weights[: rows.size] = 1.0
+        return Batch(step, columns, weights, rows.size)
 
 
 class _Windows:
@@ -120,31 +126,33 @@ class _Windows:
     ) -> None:
         self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
         self._window = -1
-        self._order: dict[int, npt.NDArray[np.int64]] = {}  # shard -> rows of its window, shuffled
+        self._order: list[npt.NDArray[np.int64]] = []  # by shard: places in the buffers of its window's rows, shuffled
         self._held: dict[int, Columns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
-        rows = {shard: min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards}
-        self._buffers = {(shard, spec.name): aligned_empty(rows[shard], spec) for shard in shards for spec in columns}
+        rows = [min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards]
+        self._begins = dict(zip(shards, accumulate([0, *rows[:-1]]), strict=True))  # where a shard's rows begin in the buffers
+        self.buffers = aligned_columns(sum(rows), columns)
+        """By column, the rows of all windows, shard after shard, in the order of the line. (rows, *shape)"""
 
     def move_to(self, window: int) -> None:
-        """Fills every shard's buffer with its rows of `window`, unless they are there."""
+        """Fills the buffers with every shard's rows of `window`, unless they are there."""
         if window == self._window:
             return
         self._window = window
         begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
         for piece in range(int(begin), int(end)):
             self._copy(piece)
-        for shard in self._shards:
-            has_rows = window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
-            self._order[shard] = self._plan.window_order(shard, window) if has_rows else np.empty(0, dtype=np.int64)
+        self._order = [
+            self._begins[shard] + self._plan.window_order(shard, window)
+            if window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
+            else np.empty(0, dtype=np.int64)
+            for shard in self._shards
+        ]
 
-    def rows_of(self, shard: int) -> npt.NDArray[np.int64]:
-        """The shuffled rows of the shard's window, as places in its buffers."""
-        return self._order[shard]
-
-    def buffer(self, shard: int, spec: ColumnSpec) -> npt.NDArray[Any]:
-        """The rows of the shard's window in the order of the line. (window rows, *spec.shape)"""
-        return self._buffers[shard, spec.name]
+    def rows(self, offset: int, count: int) -> npt.NDArray[np.int64]:
+        """The rows from `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
+        # one list for all shards: a NumPy call for each shard and column would cost more than the rows themselves
+        return np.concatenate([order[offset : offset + count] for order in self._order])
 
     def _copy(self, piece: int) -> None:
         number = int(self._pieces.row_group[piece])
@@ -152,10 +160,10 @@ class _Windows:
             arrived, columns = next(self._row_groups)
             self._held[arrived] = columns
             self._beat()
-        shard, offset = int(self._pieces.shard[piece]), int(self._pieces.offset[piece])
+        offset = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():
-            self._buffers[shard, name][offset : offset + rows] = values[first : first + rows]
+            self.buffers[name][offset : offset + rows] = values[first : first + rows]
         self._pieces_left[number] -= 1
         if not self._pieces_left[number]:
             del self._held[number]
