@@ -2,7 +2,7 @@
 
 Each gives batches of 256 rows as TensorFlow tensors (the bare pyarrow loop aside, which only reads), shuffled, on two threads:
 
-    millrace            PlannedReader with the default window of 256 MiB, batches handed over through dlpack as the training loop does
+    millrace            PlannedReader with the default window of 256 MiB, batches through dlpack as in the training loop
     millrace_dataset    the same stream as a tf.data.Dataset
     petastorm           make_batch_reader with a thread pool, then make_petastorm_dataset(...).unbatch().shuffle().batch()
     tfrecord            TFRecordDataset, each record parsed, then shuffle and batch
@@ -24,6 +24,7 @@ from typing import Any
 
 from bench.loading_data import BATCH_SIZE, SHAPES, Shape, arrays_of, write_records
 from bench.workers import serve
+from millrace.loading.dataset import Options
 from millrace.loading.index import DatasetIndex, build_index
 from millrace.loading.plan import PlanSpec, window_rows_for
 from millrace.loading.reader import PlannedReader
@@ -83,17 +84,16 @@ def millrace(shape: Shape, directory: Path, *, virtual_shards: int = 8) -> Pass:
 
 
 def millrace_dataset(shape: Shape, directory: Path) -> Pass:
-    """Millrace as a tf.data.Dataset."""
-    import tensorflow as tf
+    """Millrace as a tf.data.Dataset, as a Keras script uses it."""
+    from millrace.loading import dataset
 
-    reader = reader_of(index_of(shape, directory), shape, virtual_shards=8, shuffle_bytes=SHUFFLE_BYTES)
-    signature = {spec.name: tf.TensorSpec((None, *spec.shape), tf.dtypes.as_dtype(spec.dtype)) for spec in shape.columns}
+    options = Options(virtual_shards=8, num_readers=NUM_THREADS)
 
     def read(epoch: int) -> int:
-        stream = tf.data.Dataset.from_generator(
-            lambda: (batch.columns for batch in reader.batches(epoch)), output_signature=signature
-        )
-        return _drain(stream.prefetch(2), shape)
+        stream = dataset(
+            str(directory / shape.name), columns=shape.columns, batch_size=BATCH_SIZE, seed=epoch, options=options
+        ).tf_data()
+        return _drain(stream)
 
     return read
 
@@ -112,7 +112,7 @@ def petastorm(shape: Shape, directory: Path) -> Pass:
         ) as reader:
             rows = make_petastorm_dataset(reader).unbatch().shuffle(SHUFFLE_ROWS, seed=epoch)
             batches = rows.batch(BATCH_SIZE).map(lambda row: _decoded(row._asdict(), shape)).prefetch(2)
-            return _drain(batches, shape)
+            return _drain(batches)
 
     return read
 
@@ -141,12 +141,12 @@ def tfrecord(shape: Shape, directory: Path, *, batched: bool = False) -> Pass:
         else:
             rows = records.map(parse_one, num_parallel_calls=NUM_THREADS)
             batches = rows.shuffle(SHUFFLE_ROWS, seed=epoch).batch(BATCH_SIZE)
-        return _drain(batches.prefetch(2), shape)
+        return _drain(batches.prefetch(2))
 
     return read
 
 
-def arrays(shape: Shape, directory: Path) -> Pass:
+def arrays(shape: Shape, directory: Path) -> Pass:  # noqa: ARG001  # needs no files
     """tf.data on arrays in memory: the rows of the table's first file."""
     import tensorflow as tf
 
@@ -154,7 +154,7 @@ def arrays(shape: Shape, directory: Path) -> Pass:
     slices = tf.data.Dataset.from_tensor_slices(held)
 
     def read(epoch: int) -> int:
-        return _drain(slices.shuffle(SHUFFLE_ROWS, seed=epoch).batch(BATCH_SIZE).prefetch(2), shape)
+        return _drain(slices.shuffle(SHUFFLE_ROWS, seed=epoch).batch(BATCH_SIZE).prefetch(2))
 
     return read
 
@@ -165,7 +165,7 @@ def arrow(shape: Shape, directory: Path) -> Pass:
 
     files = index_of(shape, directory).files
 
-    def read(epoch: int) -> int:
+    def read(epoch: int) -> int:  # noqa: ARG001  # every epoch is the same
         num_rows = 0
         for path in files:
             with pq.ParquetFile(path, memory_map=True) as file:
@@ -207,14 +207,17 @@ def _record_type(dtype: str, tensor_shape: tuple[int, ...]) -> Any:
     return tf.float32 if dtype in ("float32", "float64") else tf.int64
 
 
-def _drain(batches: Any, shape: Shape) -> int:
-    """Takes every batch of a tf.data.Dataset in Python, as a training loop does."""
+def _drain(batches: Any) -> int:
+    """Takes every batch of a tf.data.Dataset in Python, as a training loop does: the number of rows."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = NUM_THREADS
-    name = shape.columns[0].name
-    return sum(int(batch[name].shape[0]) for batch in batches.with_options(options))
+    num_rows = 0
+    for batch in batches.with_options(options):
+        first = next(iter(batch.values())) if isinstance(batch, dict) else batch
+        num_rows += int(first.shape[0])
+    return num_rows
 
 
 def measure(read: Pass, *, seconds: float, first_epoch: int) -> dict[str, float]:
@@ -228,7 +231,7 @@ def measure(read: Pass, *, seconds: float, first_epoch: int) -> dict[str, float]
 
 
 def main() -> None:
-    """Answers {"shape": NAME, "seconds": S, "round": N} with {"num_rows", "seconds"}; the first pass over a shape is thrown away."""
+    """Answers {"shape", "seconds", "round"} with {"num_rows", "seconds"}; the first pass over a shape is not counted."""
     loader, directory = sys.argv[1], Path(sys.argv[2])
     passes: dict[str, Pass] = {}
     if loader != "arrow":

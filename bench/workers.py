@@ -6,6 +6,7 @@ Questions and answers are one line of JSON each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,10 +47,8 @@ class Worker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.communicate()
         self._errors.close()
 
@@ -98,9 +97,3 @@ def serve(answer: Callable[..., Mapping[str, Any]]) -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         replies.write(json.dumps(answer(**json.loads(line))) + "\n")
-
-
-def run_one(module: str, *arguments: str, environment: Mapping[str, str], questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Starts a worker for these questions alone, and gives its answers."""
-    with Worker(module, *arguments, environment=environment) as worker:
-        return [worker.ask(**question) for question in questions]

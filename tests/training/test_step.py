@@ -9,7 +9,7 @@ import pytest
 from millrace.config.models import ModelConfig, OptimizerConfig
 from millrace.errors import TrainingError
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.reader import aligned_empty
+from millrace.loading.buffers import aligned_empty
 from millrace.models.build import build_model
 from millrace.training.step import EvaluationStep, TrainStep, build_optimizer
 

@@ -118,6 +118,23 @@ class OptimizerConfig(Section):
     learning_rate: float = Field(default=0.001, gt=0.0)
 
 
+class LoadingConfig(Section):
+    """How rows are read. None of it changes which rows a step gets."""
+
+    pool: Literal["threads", "processes"] = "threads"
+    """Readers are threads of the worker, or processes, which start within seconds in every epoch: for columns that are slow to
+    decode, and stores whose client holds Python's lock."""
+    num_readers: int | None = Field(default=None, gt=0)
+    """None: one for each of the worker's threads, at most 4."""
+    row_groups_ahead: int | None = Field(default=None, gt=0)
+    """Row groups that are being read or wait to be used. None: num_readers + 2."""
+    cache_directory: str | None = Field(default=None, min_length=1)
+    """A local directory where decoded row groups are kept for later epochs and runs; several processes may share it. For stores
+    that are slower than a disk. None: no cache."""
+    cache_bytes: int = Field(default=10 * 1024**3, gt=0)
+    """What the cache may take; what was used longest ago goes first."""
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -137,6 +154,7 @@ class TrainingConfig(Section):
     """Decoded bytes that a shuffle window holds, over all shards."""
     memory_limit_bytes: int = Field(default=4 * 1024**3, gt=0)
     """What the windows and row groups of one worker may take, by the plan."""
+    loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""

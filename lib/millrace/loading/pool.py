@@ -1,12 +1,14 @@
-"""Decoded row groups in a planned order, read by Petastorm's thread pool and ventilator with a worker class of ours.
+"""Decoded row groups in a planned order, read by Petastorm's pools and ventilator with a worker class of ours.
 
-Three of Petastorm's habits are worked around here. Results come back in the order in which threads finish: they are put back in
+Three of Petastorm's habits are worked around here. Results come back in the order in which readers finish: they are put back in
 order, and no more are read ahead than `reads_ahead`. An exception in a worker prints a traceback and ends its thread: ours are
 published like results and raised once. The pool's end-of-data signal may come early: results are counted, too few is an error.
 """
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,25 +19,40 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from petastorm.cache import NullCache
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
-from millrace.errors import ContractError, LakeError
-from millrace.loading.columns import STAGE, ColumnSpec, decode
+from millrace.config.models import LoadingConfig
+from millrace.errors import ContractError, LakeError, MillraceError, find_in
+from millrace.loading.cache import RowGroupCache
+from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, decode
 from millrace.loading.files import open_parquet
 from millrace.loading.index import DatasetIndex
+from millrace.loading.processes import ReaderProcesses, outlive_no_parent
+from millrace.loading.wire import pack, unpack
 
-Columns = dict[str, npt.NDArray[Any]]
-
-_OPEN_FILES = 16  # file handles that each thread keeps
+DEFAULTS = LoadingConfig()
+_OPEN_FILES = 16  # file handles that each reader keeps
 _VENTILATION_SECONDS = 0.001
+_MAX_READERS = 4  # more only wait for one another where nobody has asked for more
 
 
-def reads_ahead(num_threads: int) -> int:
-    """Row groups that are being read or wait to be taken: what bounds the pool's memory."""
-    return num_threads + 2
+def reader_threads(num_threads: int) -> int:
+    """Readers of a process that computes with `num_threads` threads."""
+    return max(1, min(_MAX_READERS, num_threads))
+
+
+def reads_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
+    """Row groups that are being read or wait to be taken. `num_threads` readers where `loading` names no number."""
+    return loading.row_groups_ahead or (loading.num_readers or num_threads) + 2
+
+
+def held_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
+    """What the pool may hold of them in memory: a process has its copy until the parent has another."""
+    return reads_ahead(num_threads, loading) * (2 if loading.pool == "processes" else 1)
 
 
 @dataclass(frozen=True)
@@ -43,13 +60,36 @@ class _Done:
     """What a worker publishes: the decoded columns, or what went wrong."""
 
     place: int
-    columns: Columns | None
+    columns: RowGroupColumns | None
     error: Exception | None
+
+
+class _DoneAsBytes:
+    """`_Done` on its way from a reader process."""
+
+    def serialize(self, done: _Done) -> memoryview:
+        return pack(done.columns or {}, {"place": done.place, "error": None if done.error is None else _as_text(done.error)})
+
+    def deserialize(self, data: memoryview) -> _Done:
+        columns, fields = unpack(data)
+        if fields["error"] is None:
+            return _Done(fields["place"], columns, None)
+        return _Done(fields["place"], None, find_in(fields["error"]) or RuntimeError(fields["error"]))
+
+
+def _as_text(error: Exception) -> str:
+    return error.to_wire() if isinstance(error, MillraceError) else "".join(traceback.format_exception(error))
 
 
 @dataclass(frozen=True)
 class _WorkerSetup:
     columns: tuple[ColumnSpec, ...]
+    cache_directory: str | None
+    cache_bytes: int
+    parent: int
+    """Process that a reader process belongs to."""
+    socket_directory: str | None
+    """Set for reader processes."""
 
 
 class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type hints
@@ -57,17 +97,21 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
 
     def __init__(self, worker_id: int, publish_func: Callable[[_Done], None], args: _WorkerSetup) -> None:
         super().__init__(worker_id, publish_func, args)
+        if args.socket_directory is not None:
+            outlive_no_parent(args.parent, args.socket_directory)
         self._specs = args.columns
+        self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
         self._open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 
-    def process(self, *, place: int, uri: str, row_group: int, num_rows: int) -> None:
+    def process(self, *, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
+        key = repr((uri, identity, row_group, num_rows, self._specs))
         try:
-            done = _Done(place, self._read(uri, row_group, num_rows), None)
+            done = _Done(place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
         except Exception as error:  # it is raised again by the thread that takes the results
             done = _Done(place, None, error)
         self.publish_func(done)
 
-    def _read(self, uri: str, row_group: int, num_rows: int) -> Columns:
+    def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
         where = f"row group {row_group} of {uri}"
         try:
             file = self._file(uri)
@@ -92,10 +136,30 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
     def _file(self, uri: str) -> pq.ParquetFile:
         if uri not in self._open:
             if len(self._open) >= _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
+                self._open.popitem(last=False)[1].close(force=True)
             self._open[uri] = open_parquet(uri)
         self._open.move_to_end(uri)
         return self._open[uri]
+
+
+class _Items(Sequence[Mapping[str, object]]):
+    """What the ventilator gives out, made when it is asked for: a list of a million dicts would take half a gigabyte."""
+
+    def __init__(self, index: DatasetIndex, order: Sequence[int] | npt.NDArray[np.int64]) -> None:
+        self._index, self._order = index, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: Any) -> Any:
+        index, group = self._index, self._index.row_groups[int(self._order[place])]
+        return {
+            "place": place,
+            "uri": index.files[group.file],
+            "identity": index.identity_of(group.file),
+            "row_group": group.row_group,
+            "num_rows": group.num_rows,
+        }
 
 
 class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
@@ -103,6 +167,10 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
 
     Otherwise one slow read would let the other threads decode the rest of the epoch meanwhile.
     """
+
+    def __init__(self, ventilate: Callable[..., None], items: _Items, ahead: int) -> None:
+        super().__init__(ventilate, [{}], max_ventilation_queue_size=ahead, ventilation_interval=_VENTILATION_SECONDS)
+        self._items_to_ventilate = items  # it insists on a list when it is made
 
     def processed_item(self) -> None:
         """Called by the pool for every row group read: counts for nothing here."""
@@ -114,25 +182,36 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
 
 @contextmanager
 def row_groups_in_order(
-    index: DatasetIndex, order: Sequence[int] | npt.NDArray[np.int64], columns: Sequence[ColumnSpec], *, num_threads: int
-) -> Iterator[Iterator[tuple[int, Columns]]]:
+    index: DatasetIndex,
+    order: Sequence[int] | npt.NDArray[np.int64],
+    columns: Sequence[ColumnSpec],
+    *,
+    num_threads: int,
+    loading: LoadingConfig = DEFAULTS,
+) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
     """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in exactly that order.
 
-    Threads and files are closed on leaving. While iterating, raises LakeError where a file is gone, damaged or not the one that
-    was indexed, and ContractError where its columns do not decode.
+    `num_threads` readers where `loading` names no number. They have ended and files are closed on leaving. Raises ConfigError
+    where the cache's directory cannot be used; while iterating, LakeError where a file is gone, damaged or not the one that was
+    indexed, or a reader process has died, and ContractError where the columns do not decode.
     """
     if len(order) == 0:
         yield iter(())
         return
-    items = [_item(index, place, int(number)) for place, number in enumerate(order)]
-    pool = ThreadPool(num_threads, results_queue_size=2 * reads_ahead(num_threads))
-    ventilator = _PlannedVentilator(
-        pool.ventilate,
-        items,
-        max_ventilation_queue_size=reads_ahead(num_threads),
-        ventilation_interval=_VENTILATION_SECONDS,
+    num_readers = loading.num_readers or num_threads
+    ahead = reads_ahead(num_threads, loading)
+    if loading.cache_directory:
+        RowGroupCache(loading.cache_directory, loading.cache_bytes)  # refused here, before a reader starts
+    pool = ReaderProcesses(num_readers, _DoneAsBytes()) if loading.pool == "processes" else ThreadPool(num_readers, 2 * ahead)
+    ventilator = _PlannedVentilator(pool.ventilate, _Items(index, order), ahead)
+    setup = _WorkerSetup(
+        columns=tuple(columns),
+        cache_directory=loading.cache_directory,
+        cache_bytes=loading.cache_bytes,
+        parent=os.getpid(),
+        socket_directory=getattr(pool, "directory", None),
     )
-    pool.start(_RowGroupWorker, _WorkerSetup(tuple(columns)), ventilator)
+    pool.start(_RowGroupWorker, setup, ventilator)
     try:
         yield _in_order(pool, ventilator, order)
     finally:
@@ -140,15 +219,10 @@ def row_groups_in_order(
         pool.join()
 
 
-def _item(index: DatasetIndex, place: int, number: int) -> Mapping[str, object]:
-    group = index.row_groups[number]
-    return {"place": place, "uri": index.files[group.file], "row_group": group.row_group, "num_rows": group.num_rows}
-
-
 def _in_order(
     pool: Any, ventilator: _PlannedVentilator, order: Sequence[int] | npt.NDArray[np.int64]
-) -> Iterator[tuple[int, Columns]]:
-    early: dict[int, Columns] = {}
+) -> Iterator[tuple[int, RowGroupColumns]]:
+    early: dict[int, RowGroupColumns] = {}
     for place, number in enumerate(order):
         while place not in early:
             try:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.loading.columns import STRING, ColumnSpec
+from millrace.config.models import LoadingConfig
+from millrace.loading.buffers import Buffer, assemble, make_buffer
+from millrace.loading.columns import ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
-from millrace.loading.pool import Columns, reads_ahead, row_groups_in_order
+from millrace.loading.pool import DEFAULTS, held_ahead, row_groups_in_order
 
-_ALIGNMENT = 64  # bytes; TensorFlow takes over aligned memory and aborts on other
+Columns = dict[str, npt.NDArray[Any]]
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -25,33 +28,17 @@ class Batch:
     step: int
     """Counts from 0 within the epoch."""
     columns: Columns
-    """By name, (rows, *shape), each aligned to 64 bytes (columns of strings aside)."""
+    """By name, (rows, *shape), sequences (rows, bucket, *shape), each aligned to 64 bytes (columns of strings aside)."""
     weights: npt.NDArray[np.float32]
     """1 for a row that counts, 0 for padding. (rows,) float32"""
     num_rows: int
     """Rows that count; they come first."""
+    lengths: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    """Elements of each row before it was padded, for every column of sequences. (rows,) int64"""
 
-
-def aligned_empty(rows: int, spec: ColumnSpec) -> npt.NDArray[Any]:
-    """An array (rows, *spec.shape) with undefined content that starts on a 64-byte boundary."""
-    return aligned_columns(rows, [spec])[spec.name]
-
-
-def aligned_columns(rows: int, specs: Sequence[ColumnSpec]) -> Columns:
-    """An array (rows, *spec.shape) with undefined content for each spec, each on a 64-byte boundary.
-
-    They lie in one block of memory, so making twenty costs little more than making one; the block lives as long as any of them.
-    """
-    sizes = [0 if spec.dtype == STRING else rows * spec.row_bytes for spec in specs]
-    begins = [0, *accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]
-    block = np.empty(begins[-1] + _ALIGNMENT, dtype=np.uint8)
-    first = -block.__array_interface__["data"][0] % _ALIGNMENT
-    return {
-        spec.name: np.empty((rows, *spec.shape), dtype=object)
-        if spec.dtype == STRING
-        else np.ndarray((rows, *spec.shape), spec.numpy_dtype, block, first + begin)
-        for spec, begin in zip(specs, begins, strict=False)
-    }
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which elements of a column of sequences are not padding. (rows, bucket) bool"""
+        return np.asarray(np.arange(self.columns[name].shape[1]) < self.lengths[name][:, np.newaxis])
 
 
 class PlannedReader:
@@ -67,17 +54,21 @@ class PlannedReader:
         world_size: int,
         memory_limit_bytes: int,
         num_threads: int = 1,
+        loading: LoadingConfig = DEFAULTS,
     ) -> None:
-        """Raises PlanError where there are more ranks than shards, or the planned memory is over the limit."""
-        assert spec.row_group_rows.tolist() == index.row_group_rows().tolist(), "the plan is of another index"
+        """`num_threads` readers where `loading` names no number. Nothing in `loading` changes a batch.
+
+        Raises PlanError where there are more ranks than shards, or the planned memory is over the limit.
+        """
+        assert np.array_equal(spec.row_group_rows, index.row_group_rows()), "the plan is of another index"
         self._index, self._spec, self._columns = index, spec, tuple(columns)
-        self._num_threads = num_threads
+        self._num_threads, self._loading = num_threads, loading
         self._shards = shards_of_rank(spec.virtual_shards, world_size, rank)
         check_memory(
             spec,
             world_size=world_size,
             row_bytes=sum(column.row_bytes for column in columns),
-            reads_ahead=reads_ahead(num_threads),
+            reads_ahead=held_ahead(num_threads, loading),
             limit_bytes=memory_limit_bytes,
         )
 
@@ -91,7 +82,9 @@ class PlannedReader:
         plan = EpochPlan(self._spec, epoch)
         pieces = plan.pieces(self._shards, first_step=first_step)
         order = pieces.read_order()
-        with row_groups_in_order(self._index, order, self._columns, num_threads=self._num_threads) as row_groups:
+        with row_groups_in_order(
+            self._index, order, self._columns, num_threads=self._num_threads, loading=self._loading
+        ) as row_groups:
             windows = _Windows(plan, self._shards, pieces, self._columns, row_groups, beat)
             for step in range(first_step, self._spec.num_steps):
                 yield self._batch(windows, step)
@@ -101,15 +94,15 @@ class PlannedReader:
         windows.move_to(window)
         rows = windows.rows(offset, self._spec.rows_per_step)
         padded = max(1, rows.size)
-        columns = aligned_columns(padded, self._columns)
-        for name, batch in columns.items():
-            # mode="clip" lets NumPy write into `out` without a copy in between; the rows are in range
-            np.take(windows.buffers[name], rows, axis=0, out=batch[: rows.size], mode="clip")
-            if padded > rows.size:
-                batch[rows.size :] = "" if batch.dtype.hasobject else 0
+        columns: Columns = {}
+        lengths = {}
+        for spec in self._columns:
+            columns[spec.name], row_lengths = assemble(spec, windows.buffers[spec.name], rows, padded)
+            if row_lengths is not None:
+                lengths[spec.name] = row_lengths
         weights = np.zeros(padded, dtype=np.float32)
         weights[: rows.size] = 1.0
-        return Batch(step, columns, weights, rows.size)
+        return Batch(step, columns, weights, rows.size, lengths)
 
 
 class _Windows:
@@ -121,38 +114,43 @@ class _Windows:
         shards: range,
         pieces: Pieces,
         columns: Sequence[ColumnSpec],
-        row_groups: Iterator[tuple[int, Columns]],
+        row_groups: Iterator[tuple[int, RowGroupColumns]],
         beat: Callable[[], object],
     ) -> None:
         self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
         self._window = -1
-        self._order: list[npt.NDArray[np.int64]] = []  # by shard: places in the buffers of its window's rows, shuffled
-        self._held: dict[int, Columns] = {}  # row group -> columns, as long as a later piece needs it
+        self._begins: dict[int, int] = {}  # shard -> where its rows of this window begin in the buffers
+        self._order: list[npt.NDArray[np.int64]] = []  # by shard, the places of its rows, shuffled
+        self._held: dict[int, RowGroupColumns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
-        rows = [min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards]
-        self._begins = dict(zip(shards, accumulate([0, *rows[:-1]]), strict=True))  # where a shard's rows begin in the buffers
-        self.buffers = aligned_columns(sum(rows), columns)
-        """By column, the rows of all windows, shard after shard, in the order of the line. (rows, *shape)"""
+        rows = sum(self._num_rows(shard, 0) for shard in shards)
+        self.buffers: dict[str, Buffer] = {spec.name: make_buffer(spec, rows) for spec in columns}
+        """By column, the windows of all shards behind one another, each in the order of the line."""
 
     def move_to(self, window: int) -> None:
         """Fills the buffers with every shard's rows of `window`, unless they are there."""
         if window == self._window:
             return
         self._window = window
+        rows = [self._num_rows(shard, window) for shard in self._shards]
+        self._begins = dict(zip(self._shards, accumulate(rows, initial=0), strict=False))
         begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
         for piece in range(int(begin), int(end)):
             self._copy(piece)
         self._order = [
             self._begins[shard] + self._plan.window_order(shard, window)
-            if window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
-            else np.empty(0, dtype=np.int64)
-            for shard in self._shards
+            for shard, num_rows in zip(self._shards, rows, strict=True)
+            if num_rows
         ]
 
     def rows(self, offset: int, count: int) -> npt.NDArray[np.int64]:
-        """The rows from `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
+        """The rows `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
         # one list for all shards: a NumPy call for each shard and column would cost more than the rows themselves
-        return np.concatenate([order[offset : offset + count] for order in self._order])
+        return np.concatenate([_NO_ROWS, *(order[offset : offset + count] for order in self._order)])
+
+    def _num_rows(self, shard: int, window: int) -> int:
+        spec = self._plan.spec
+        return max(0, min(spec.window_rows, spec.shard_rows(shard) - window * spec.window_rows))
 
     def _copy(self, piece: int) -> None:
         number = int(self._pieces.row_group[piece])
@@ -160,10 +158,10 @@ class _Windows:
             arrived, columns = next(self._row_groups)
             self._held[arrived] = columns
             self._beat()
-        offset = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
+        place = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():
-            self.buffers[name][offset : offset + rows] = values[first : first + rows]
+            self.buffers[name].put(place, values, first, rows)
         self._pieces_left[number] -= 1
         if not self._pieces_left[number]:
             del self._held[number]
@@ -177,6 +175,7 @@ def read_in_order(
     rank: int = 0,
     world_size: int = 1,
     num_threads: int = 1,
+    loading: LoadingConfig = DEFAULTS,
 ) -> Iterator[Batch]:
     """Every row once, in index order, `batch_size` rows at a time; the last batch may be shorter. For evaluation.
 
@@ -187,21 +186,27 @@ def read_in_order(
     starts = [0, *accumulate(group.num_rows for group in index.row_groups)]
     order = [number for number in range(len(index.row_groups)) if max(starts[number], begin) < min(starts[number + 1], end)]
     left = end - begin
-    step = 0
-    batch: Columns = {}
-    filled = 0
-    with row_groups_in_order(index, order, columns, num_threads=num_threads) as row_groups:
+    step = filled = 0
+    buffers = {spec.name: make_buffer(spec, min(batch_size, left)) for spec in columns}
+    with row_groups_in_order(index, order, columns, num_threads=num_threads, loading=loading) as row_groups:
         for number, values in row_groups:
             first, last = max(0, begin - starts[number]), min(end, starts[number + 1]) - starts[number]
             while first < last:
-                if not batch:
-                    batch = {spec.name: aligned_empty(min(batch_size, left), spec) for spec in columns}
                 size = min(batch_size, left)
                 rows = min(size - filled, last - first)
-                for name, array in batch.items():
-                    array[filled : filled + rows] = values[name][first : first + rows]
+                for name, buffer in buffers.items():
+                    buffer.put(filled, values[name], first, rows)
                 first, filled = first + rows, filled + rows
                 if filled == size:
-                    yield Batch(step, batch, np.ones(size, dtype=np.float32), size)
-                    step, left, batch, filled = step + 1, left - size, {}, 0
+                    yield _whole(step, columns, buffers, size)
+                    step, left, filled = step + 1, left - size, 0
     assert left == 0
+
+
+def _whole(step: int, columns: Sequence[ColumnSpec], buffers: Mapping[str, Buffer], rows: int) -> Batch:
+    """The first rows of the buffers, as they lie."""
+    chosen = np.arange(rows, dtype=np.int64)
+    batch = {spec.name: assemble(spec, buffers[spec.name], chosen, rows) for spec in columns}
+    values = {name: array for name, (array, _) in batch.items()}
+    lengths = {name: known for name, (_, known) in batch.items() if known is not None}
+    return Batch(step, values, np.ones(rows, dtype=np.float32), rows, lengths)

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from millrace.errors import PlanError, TrainingError, find_in
 from millrace.loading.plan import check_memory, shards_of_rank
-from millrace.loading.pool import reads_ahead
+from millrace.loading.pool import held_ahead, reader_threads
 from millrace.training.heartbeat import Event, HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
 from millrace.training.shield import HeldSignals, WorkerOutput, quick_quiet_tasks, quiet_threads
@@ -143,7 +143,7 @@ def _refuse_what_cannot_run(spark: SparkSession, request: TrainRequest) -> None:
         plan,
         world_size=training.num_workers,
         row_bytes=sum(column.row_bytes for column in request.columns),
-        reads_ahead=reads_ahead(training.threads_per_worker),
+        reads_ahead=held_ahead(reader_threads(training.threads_per_worker), training.loading),
         limit_bytes=training.memory_limit_bytes,
     )
     slots = _slots(spark, training.num_workers)

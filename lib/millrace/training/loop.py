@@ -11,6 +11,7 @@ import keras
 
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec
+from millrace.loading.pool import reader_threads
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
 from millrace.training.checkpoint import (
@@ -66,7 +67,7 @@ class _Trainer:
         self._plan: PlanSpec = request.plan(train_index)
         self._fingerprint = request.fingerprint(self._plan)
         training = request.training
-        self._threads = max(1, min(4, training.threads_per_worker))
+        self._threads = reader_threads(training.threads_per_worker)
         self._reader = PlannedReader(
             train_index,
             self._plan,
@@ -75,6 +76,7 @@ class _Trainer:
             world_size=ranks.world_size,
             memory_limit_bytes=training.memory_limit_bytes,
             num_threads=self._threads,
+            loading=training.loading,
         )
         self._validation: DatasetIndex | None = None if request.validation is None else resolve_index(request.validation)
         self._model = build_model(
@@ -177,6 +179,7 @@ class _Trainer:
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
             num_threads=self._threads,
+            loading=self._request.training.loading,
         )
         for batch in batches:
             own = _add(own, self._evaluate(batch.columns[feature.name], batch.columns[label.name], batch.weights))

@@ -11,7 +11,7 @@ from millrace.config.models import ModelConfig, TrainingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
-from millrace.loading.plan import PlanSpec, default_virtual_shards, window_rows_for
+from millrace.loading.plan import PlanSpec, plan_for
 
 Value = str | int | float
 
@@ -44,20 +44,13 @@ class TrainRequest:
     def plan(self, train: DatasetIndex) -> PlanSpec:
         """The plan of the run. Raises PlanError."""
         training = self.training
-        shards = training.virtual_shards or default_virtual_shards(training.batch_size)
-        divides = training.batch_size % shards == 0
-        window_rows = window_rows_for(
-            shuffle_bytes=training.shuffle_bytes,
+        return plan_for(
+            train.row_group_rows(),
             row_bytes=sum(column.row_bytes for column in self.columns),
-            global_batch=training.batch_size,
-            virtual_shards=shards if divides else 1,  # the spec refuses what does not divide
-        )
-        return PlanSpec(
             seed=training.seed,
             global_batch=training.batch_size,
-            virtual_shards=shards,
-            window_rows=window_rows,
-            row_group_rows=train.row_group_rows(),
+            virtual_shards=training.virtual_shards,
+            shuffle_bytes=training.shuffle_bytes,
             dataset=train.fingerprint(),
         )
 
