@@ -16,7 +16,7 @@ def _rows(first: int, count: int, *, split: str, night: str) -> pa.Table:
     numbers = range(first, first + count)
     return pa.table(
         {
-            "row_id": [f"row-{number}" for number in numbers],
+            "row_id": pa.array([f"row-{number}" for number in numbers], pa.string()),
             "image": pa.array([bytes([number // 256, number % 256, 7, 9]) for number in numbers], pa.binary()),
             "digit": pa.array([number % 10 for number in numbers], pa.int32()),
             "split": [split] * count,
@@ -85,7 +85,7 @@ def write_numbered(directory: Path, files: Sequence[Sequence[int]]) -> str:
                 {
                     "number": numbers,
                     "half": numbers / 2,
-                    "row_id": [f"row-{number}" for number in numbers],
+                    "row_id": pa.array([f"row-{number}" for number in numbers], pa.string()),
                     "tokens": pa.array([np.full(number % 7, number, "<i4").tobytes() for number in numbers], pa.binary()),
                     "list": pa.array([[int(number)] * (number % 7) for number in numbers], pa.list_(pa.int64())),
                 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -70,7 +72,7 @@ SEQUENCES = {
 def test_sequences_of_any_length(values, kind, rows):
     decoded = decode(chunked(values, kind, rows=rows), TOKENS, where="here")
     offsets = decoded.offsets.tolist()
-    found = [decoded.values[begin:end].tolist() for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    found = [decoded.values[begin:end].tolist() for begin, end in pairwise(offsets)]
     assert found == [[], [1, 2], [3]][rows]
     assert decoded.values.dtype == np.int32
 

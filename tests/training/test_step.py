@@ -8,8 +8,8 @@ import pytest
 
 from millrace.config.models import ModelConfig, OptimizerConfig
 from millrace.errors import TrainingError
-from millrace.loading.columns import ColumnSpec
 from millrace.loading.buffers import aligned_empty
+from millrace.loading.columns import ColumnSpec
 from millrace.models.build import build_model
 from millrace.training.step import EvaluationStep, TrainStep, build_optimizer
 
