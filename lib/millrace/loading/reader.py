@@ -18,6 +18,7 @@ from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, sha
 from millrace.loading.pool import DEFAULTS, held_ahead, row_groups_in_order
 
 Columns = dict[str, npt.NDArray[Any]]
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,17 @@ class PlannedReader:
     def _batch(self, windows: _Windows, step: int) -> Batch:
         window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
         windows.move_to(window)
-        chosen = [windows.rows_of(shard)[offset : offset + self._spec.rows_per_step] for shard in self._shards]
-        num_rows = sum(rows.size for rows in chosen)
-        padded = max(1, num_rows)
+        rows = windows.rows(offset, self._spec.rows_per_step)
+        padded = max(1, rows.size)
         columns: Columns = {}
         lengths = {}
         for spec in self._columns:
-            parts = [(windows.buffer(shard, spec), rows) for shard, rows in zip(self._shards, chosen, strict=True)]
-            columns[spec.name], row_lengths = assemble(spec, parts, padded)
+            columns[spec.name], row_lengths = assemble(spec, windows.buffers[spec.name], rows, padded)
             if row_lengths is not None:
                 lengths[spec.name] = row_lengths
         weights = np.zeros(padded, dtype=np.float32)
-        weights[:num_rows] = 1.0
-        return Batch(step, columns, weights, num_rows, lengths)
+        weights[: rows.size] = 1.0
+        return Batch(step, columns, weights, rows.size, lengths)
 
 
 class _Windows:
@@ -120,31 +119,38 @@ class _Windows:
     ) -> None:
         self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
         self._window = -1
-        self._order: dict[int, npt.NDArray[np.int64]] = {}  # shard -> rows of its window, shuffled
+        self._begins: dict[int, int] = {}  # shard -> where its rows of this window begin in the buffers
+        self._order: list[npt.NDArray[np.int64]] = []  # by shard, the places of its rows, shuffled
         self._held: dict[int, RowGroupColumns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
-        rows = {shard: min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards}
-        self._buffers = {(shard, spec.name): make_buffer(spec, rows[shard]) for shard in shards for spec in columns}
+        rows = sum(self._num_rows(shard, 0) for shard in shards)
+        self.buffers: dict[str, Buffer] = {spec.name: make_buffer(spec, rows) for spec in columns}
+        """By column, the windows of all shards behind one another, each in the order of the line."""
 
     def move_to(self, window: int) -> None:
-        """Fills every shard's buffer with its rows of `window`, unless they are there."""
+        """Fills the buffers with every shard's rows of `window`, unless they are there."""
         if window == self._window:
             return
         self._window = window
+        rows = [self._num_rows(shard, window) for shard in self._shards]
+        self._begins = dict(zip(self._shards, accumulate(rows, initial=0), strict=False))
         begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
         for piece in range(int(begin), int(end)):
             self._copy(piece)
-        for shard in self._shards:
-            has_rows = window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
-            self._order[shard] = self._plan.window_order(shard, window) if has_rows else np.empty(0, dtype=np.int64)
+        self._order = [
+            self._begins[shard] + self._plan.window_order(shard, window)
+            for shard, num_rows in zip(self._shards, rows, strict=True)
+            if num_rows
+        ]
 
-    def rows_of(self, shard: int) -> npt.NDArray[np.int64]:
-        """The shuffled rows of the shard's window, as places in its buffers."""
-        return self._order[shard]
+    def rows(self, offset: int, count: int) -> npt.NDArray[np.int64]:
+        """The rows `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
+        # one list for all shards: a NumPy call for each shard and column would cost more than the rows themselves
+        return np.concatenate([_NO_ROWS, *(order[offset : offset + count] for order in self._order)])
 
-    def buffer(self, shard: int, spec: ColumnSpec) -> Buffer:
-        """The rows of the shard's window in the order of the line."""
-        return self._buffers[shard, spec.name]
+    def _num_rows(self, shard: int, window: int) -> int:
+        spec = self._plan.spec
+        return max(0, min(spec.window_rows, spec.shard_rows(shard) - window * spec.window_rows))
 
     def _copy(self, piece: int) -> None:
         number = int(self._pieces.row_group[piece])
@@ -152,10 +158,10 @@ class _Windows:
             arrived, columns = next(self._row_groups)
             self._held[arrived] = columns
             self._beat()
-        shard, offset = int(self._pieces.shard[piece]), int(self._pieces.offset[piece])
+        place = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():
-            self._buffers[shard, name].put(offset, values, first, rows)
+            self.buffers[name].put(place, values, first, rows)
         self._pieces_left[number] -= 1
         if not self._pieces_left[number]:
             del self._held[number]
@@ -200,7 +206,7 @@ def read_in_order(
 def _whole(step: int, columns: Sequence[ColumnSpec], buffers: Mapping[str, Buffer], rows: int) -> Batch:
     """The first rows of the buffers, as they lie."""
     chosen = np.arange(rows, dtype=np.int64)
-    batch = {spec.name: assemble(spec, [(buffers[spec.name], chosen)], rows) for spec in columns}
+    batch = {spec.name: assemble(spec, buffers[spec.name], chosen, rows) for spec in columns}
     values = {name: array for name, (array, _) in batch.items()}
     lengths = {name: known for name, (_, known) in batch.items() if known is not None}
     return Batch(step, values, np.ones(rows, dtype=np.float32), rows, lengths)
