@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from millrace.config.models import ModelConfig
+from millrace.config.network import MlpConfig
 from millrace.models.build import build_model
 
-CONFIG = ModelConfig(family="mlp", hidden=(16, 16), activation="tanh")
+CONFIG = MlpConfig(hidden=(16, 16), activation="tanh")
 
 
 def mlp(seed: int) -> keras.Model:
@@ -24,7 +24,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 
 def test_layers_of_equal_size_start_apart():
-    model = build_model(ModelConfig(family="mlp", hidden=(16, 16, 16)), input_shape=(4, 4), divisor=1.0, num_classes=3, seed=0)
+    model = build_model(MlpConfig(hidden=(16, 16, 16)), input_shape=(4, 4), divisor=1.0, num_classes=3, seed=0)
     first, second = (model.get_layer(name).get_weights()[0] for name in ("hidden_1", "hidden_2"))
     assert (first != second).any()
 

@@ -6,19 +6,21 @@ import keras
 import numpy as np
 import pytest
 
-from millrace.config.models import ModelConfig, OptimizerConfig
+from millrace.config.network import MlpConfig
+from millrace.config.optimizing import OptimizerConfig
 from millrace.errors import TrainingError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.reader import aligned_empty
 from millrace.models.build import build_model
-from millrace.training.step import EvaluationStep, TrainStep, build_optimizer
+from millrace.training.optimizers import build_optimizer
+from millrace.training.step import EvaluationStep, TrainStep
 
 IMAGE = ColumnSpec(name="image", dtype="uint8", shape=(4, 4, 1))
 LABEL = ColumnSpec(name="digit", dtype="int32")
 
 
 def model_of(seed: int = 1) -> keras.Model:
-    return build_model(ModelConfig(family="mlp", hidden=(8,)), input_shape=(4, 4, 1), divisor=16, num_classes=3, seed=seed)
+    return build_model(MlpConfig(hidden=(8,)), input_shape=(4, 4, 1), divisor=16, num_classes=3, seed=seed)
 
 
 def batch_of(rows: int, *, seed: int = 0):
@@ -38,7 +40,7 @@ def test_steps_equal_plain_keras(name):
     for seed in range(5):
         images, labels, weights = batch_of(7, seed=seed)
         expected_loss = theirs.train_on_batch(images, labels)
-        sums = step(images, labels, weights, where="here")
+        sums = step(images, labels, weights, step=0, learning_rate=0.01, where="here")
         assert sums.loss / sums.weight == pytest.approx(float(expected_loss), abs=1e-6)
         assert sums.weight == 7.0
     for mine, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
@@ -53,9 +55,9 @@ def test_rows_of_weight_0_change_nothing():
     more_weights = np.array([1.0] * 5 + [0.0] * 4, dtype=np.float32)
     config = OptimizerConfig(learning_rate=0.01)
     step = TrainStep(alone, build_optimizer(config, alone), world_size=1)
-    sums = step(images, labels, weights, where="here")
+    sums = step(images, labels, weights, step=0, learning_rate=0.01, where="here")
     step = TrainStep(padded, build_optimizer(config, padded), world_size=1)
-    padded_sums = step(more_images, more_labels, more_weights, where="here")
+    padded_sums = step(more_images, more_labels, more_weights, step=0, learning_rate=0.01, where="here")
     assert padded_sums.weight == sums.weight == 5.0
     assert padded_sums.correct == sums.correct
     assert padded_sums.loss == pytest.approx(sums.loss, rel=1e-6)
@@ -69,7 +71,7 @@ def test_loss_that_is_not_finite_stops_before_the_update():
     model.get_layer("logits").bias.assign([np.inf, 0.0, 0.0])
     before = [weights.copy() for weights in model.get_weights()]
     with pytest.raises(TrainingError) as caught:
-        step(*batch_of(4), where="step 3 of 9 in epoch 2")
+        step(*batch_of(4), step=0, learning_rate=0.01, where="step 3 of 9 in epoch 2")
     assert str(caught.value) == (
         "training: expected a finite loss and finite gradients; found infinity or no number at step 3 of 9 in epoch 2. "
         "Lower training.optimizer.learning_rate, or look for extreme values in the features."
