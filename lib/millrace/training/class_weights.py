@@ -25,9 +25,9 @@ def named_weights(weights: Mapping[str, float], classes: Sequence[str]) -> tuple
     if not any(found):
         raise ConfigError(
             "config",
-            expected="a class of training.class_weights to count",
+            expected="a class that counts in training.class_weights",
             found="0 for each",
-            remedy="Leave classes out at most.",
+            remedy="Raise one.",
         )
     return found
 

@@ -20,7 +20,7 @@ from millrace.training.schedules import depends_on_num_steps
 Value = str | int | float
 
 MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
-_NOT_IN_FINGERPRINT = {
+NOT_IN_FINGERPRINT = {
     # the plan's fingerprint has them
     *("batch_size", "seed", "virtual_shards", "shuffle_bytes"),
     # the request has what comes of it
@@ -86,7 +86,7 @@ class TrainRequest:
         parts = [
             plan.fingerprint(),
             self.model.model_dump(mode="json"),
-            self.training.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT),
+            self.training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
             self.training.epochs if depends_on_num_steps(self.training.optimizer) else None,
             self.class_weights,
             asdict(self.feature),

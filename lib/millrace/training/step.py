@@ -97,7 +97,7 @@ class TrainStep:
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((len(self._seeds), 2), tf.uint32),
         ]
-        self._run = tf.function(self._graph, input_signature=signature)
+        self._run = tf.function(self._graph, input_signature=signature, autograph=False)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -242,7 +242,7 @@ class EvaluationStep:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._run = tf.function(self._graph, input_signature=_batch_signature(model))
+        self._run = tf.function(self._graph, input_signature=_batch_signature(model), autograph=False)
 
     def __call__(self, features: npt.NDArray[Any], labels: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> Sums:
         """Features (rows, *shape), labels (rows,), weights (rows,), all aligned to 64 bytes. Gives the rank's own sums."""
