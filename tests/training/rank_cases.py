@@ -123,7 +123,17 @@ def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[An
     return images, labels, weights
 
 
-def as_rank(names: Sequence[str]) -> dict[str, Taken]:
+@dataclass(frozen=True)
+class Found:
+    """What one rank of a run has."""
+
+    taken: Mapping[str, Taken]
+    """By the name of the case."""
+    added: Weights
+    """Whole numbers of every rank, added up in many small chunks."""
+
+
+def as_rank(names: Sequence[str]) -> Found:
     """The cases in a process that Horovod has started."""
     import tensorflow as tf
 
@@ -132,7 +142,25 @@ def as_rank(names: Sequence[str]) -> dict[str, Taken]:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     ranks = Ranks(rank=int(os.environ["HOROVOD_RANK"]), world_size=int(os.environ["HOROVOD_SIZE"]))
-    return {name: take_steps(CASES[name], ranks) for name in names}
+    return Found({name: take_steps(CASES[name], ranks) for name in names}, add_up_numbers(ranks.rank))
+
+
+def numbers_of(rank: int) -> Weights:
+    """Tensors of a rank's own numbers."""
+    return [np.arange(size, dtype=np.float32).reshape(shape) + 100 * rank for size, shape in ((12, (3, 4)), (5, (5,)), (1, ()))]
+
+
+def add_up_numbers(rank: int) -> Weights:
+    """The sum of every rank's numbers, which travel 4 at a time."""
+    import tensorflow as tf
+
+    from millrace.training.reduction import add_up
+
+    @tf.function(autograph=False)
+    def run() -> list[tf.Tensor]:
+        return add_up([tf.constant(numbers) for numbers in numbers_of(rank)], name="numbers", chunk_numbers=4)
+
+    return [tensor.numpy() for tensor in run()]
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from millrace.training.ranks import Ranks
-from tests.training.rank_cases import ALIKE, CASES, EQUAL, Case, as_rank, run_ranks, take_steps
+from tests.training.rank_cases import ALIKE, CASES, EQUAL, Case, as_rank, numbers_of, run_ranks, take_steps
 
 THIN = ["mlp, all at once", "cnn", "batch norm and dropout"]
 
@@ -16,8 +16,12 @@ def alone(case: Case):
 
 
 def check(names, found_by_rank):
+    expected = [sum(numbers) for numbers in zip(*map(numbers_of, range(len(found_by_rank))), strict=True)]
+    for found in found_by_rank:
+        for mine, other in zip(found.added, expected, strict=True):
+            np.testing.assert_array_equal(mine, other)
     for name in names:
-        taken = [found[name] for found in found_by_rank]
+        taken = [found.taken[name] for found in found_by_rank]
         assert len({each.hash for each in taken}) == 1, name
         assert len({each.sums for each in taken}) == 1, name
         reference = alone(CASES[name])
@@ -32,7 +36,7 @@ def check(names, found_by_rank):
 def test_two_ranks():
     found = run_ranks(2, as_rank, THIN)
     check(THIN, found)
-    dropped = [each["batch norm and dropout"].seeds for each in found]
+    dropped = [each.taken["batch norm and dropout"].seeds for each in found]
     assert dropped[0]
     assert not any((mine == other).all() for mine, other in zip(*dropped, strict=True))
 
@@ -48,4 +52,4 @@ def test_three_ranks_give_the_same_bits_again():
     """Two ranks hide in what order sums are taken."""
     names = list(ALIKE)
     first, again = (run_ranks(3, as_rank, names) for _ in range(2))
-    assert [first[0][name].hash for name in names] == [again[0][name].hash for name in names]
+    assert [first[0].taken[name].hash for name in names] == [again[0].taken[name].hash for name in names]
