@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from deltalake import WriterProperties, write_deltalake
 
-from millrace.config.models import ModelConfig, TrainingConfig
+from millrace.config.models import TrainingConfig
+from millrace.config.network import MlpConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
 from millrace.training.request import TrainRequest
@@ -53,7 +54,7 @@ def make_request(digits_uri: str, tmp_path: Path) -> Callable[..., TrainRequest]
             divisor=16.0,
             label=label,
             num_classes=10,
-            model=ModelConfig(family="mlp", hidden=(32,)),
+            model=MlpConfig(hidden=(32,)),
             training=TrainingConfig.model_validate(defaults | settings),
             checkpoints=str(tmp_path / directory),
             board=str(tmp_path / directory / "board"),

@@ -62,7 +62,8 @@ def handlers():
 @pytest.fixture(scope="module")
 def whole_run(spark, digits_uri, tmp_path_factory):
     """Two workers, nothing goes wrong: what the runs below are compared with."""
-    from millrace.config.models import ModelConfig, TrainingConfig
+    from millrace.config.models import TrainingConfig
+    from millrace.config.network import MlpConfig
     from millrace.loading.columns import ColumnSpec
     from millrace.loading.index import build_index
     from millrace.training.request import TrainRequest
@@ -74,7 +75,7 @@ def whole_run(spark, digits_uri, tmp_path_factory):
         divisor=16.0,
         label="digit",
         num_classes=10,
-        model=ModelConfig(family="mlp", hidden=(32,)),
+        model=MlpConfig(hidden=(32,)),
         training=TrainingConfig(batch_size=48, epochs=4, seed=5, num_workers=2),
         checkpoints=str(tmp_path_factory.mktemp("whole")),
     )

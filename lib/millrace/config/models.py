@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of a pipeline file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
-
-
-class Named(Section):
-    """A file of its own, called after its name."""
-
-    name: Name
+from millrace.config.network import CnnConfig, ModelConfig
+from millrace.config.optimizing import OptimizerConfig
+from millrace.config.section import Column, Fraction, Name, Named, OffIsAWord, Section
 
 
 class SourceConfig(Section):
@@ -102,22 +90,6 @@ class LabelConfig(Section):
     kind: Literal["class"]
 
 
-class ModelConfig(Section):
-    """The network."""
-
-    family: Literal["mlp"]
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (512,)
-    """Units of each hidden layer."""
-    activation: Literal["relu", "gelu", "tanh", "sigmoid", "elu", "selu"] = "relu"
-
-
-class OptimizerConfig(Section):
-    """The optimizer, by its Keras name."""
-
-    name: Literal["adam", "sgd", "rmsprop"] = "adam"
-    learning_rate: float = Field(default=0.001, gt=0.0)
-
-
 class CheckpointConfig(Section):
     """When training is saved, apart from the end of each epoch."""
 
@@ -146,6 +118,17 @@ class LoadingConfig(Section):
     """What the cache may take; what was used longest ago goes first."""
 
 
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")]
+    | Annotated[
+        dict[str, Annotated[float, Field(ge=0.0)]],
+        BeforeValidator(lambda weights: {str(name): weight for name, weight in weights.items()}),  # YAML reads digits as numbers
+        Tag("weights"),
+    ],
+    Discriminator(lambda value: "weights" if isinstance(value, dict) else "word"),
+]
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -154,6 +137,16 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Rows per optimizer step over all workers together."""
     epochs: int = Field(default=5, gt=0)
+    class_weights: ClassWeights | None = None
+    """What a row counts in the loss by its class's name (1 where none is given), or balanced: the number of rows / (the number of
+    classes * the class's rows). Metrics count every row once."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights are float32 all the same, and so are exports (Micikevicius et al., 2018)."""
+    micro_batches: int = Field(default=1, gt=0)
+    """Parts that a worker computes its share of a batch in, one after the other, to save memory. Without batch norm and dropout
+    the result is the same."""
+    compression: Annotated[Literal["off", "fp16"], OffIsAWord] = "off"
+    """How gradients travel between workers."""
     num_workers: int = Field(default=1, gt=0)
     """Horovod processes; each takes one of Spark's task slots."""
     threads_per_worker: int = Field(default=1, gt=0)
@@ -197,6 +190,9 @@ class PipelineConfig(Named):
     def _model_has_label(self) -> PipelineConfig:
         if (self.model is None) != (self.label is None):
             raise ValueError("model and label go together: give both, or neither (the night then ends at gold)")
+        shape = self.features[0].shape
+        if isinstance(self.model, CnnConfig) and len(shape) != 3:
+            raise ValueError(f"a cnn takes images of shape [height, width, channel], and the feature's is {list(shape)}")
         return self
 
     @property

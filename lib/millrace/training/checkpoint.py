@@ -58,9 +58,9 @@ class Checkpoint:
 
     progress: Progress
     weights: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Model.variables."""
+    """In the order of keras.Model.weights."""
     optimizer: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Optimizer.variables."""
+    """In the order of TrainStep.variables."""
 
 
 def checkpoint_uri(directory: str, epoch: int, step_in_epoch: int = 0) -> str:
@@ -136,7 +136,7 @@ def newest_checkpoint(directory: str, fingerprint: str, *, max_epoch: int) -> tu
 
 def load_weights(uri: str, model: Any) -> None:
     """Puts a checkpoint's weights into a Keras model of the same kind. Raises TrainingError where they do not fit."""
-    assign(read_checkpoint(uri).weights, model.variables, uri=uri)
+    assign(read_checkpoint(uri).weights, model.weights, uri=uri)
 
 
 def assign(values: Sequence[npt.NDArray[Any]], variables: Sequence[Any], *, uri: str) -> None:

@@ -24,9 +24,11 @@ from millrace.training.checkpoint import (
     remove_unfinished,
     write_checkpoint,
 )
+from millrace.training.optimizers import build_optimizer
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index
-from millrace.training.step import EvaluationStep, Sums, TrainStep, build_optimizer
+from millrace.training.schedules import LearningRate
+from millrace.training.step import EvaluationStep, StepOptions, Sums, TrainStep
 
 _VALIDATION_ROWS = 1024  # rows of a validation batch on one rank
 
@@ -77,9 +79,13 @@ class _Trainer:
             divisor=request.divisor,
             num_classes=request.num_classes,
             seed=training.seed,
+            precision=training.precision,
         )
-        self._optimizer = build_optimizer(training.optimizer, self._model)
-        self._step = TrainStep(self._model, self._optimizer, world_size=ranks.world_size)
+        self._rate = LearningRate(
+            config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
+        )
+        optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
+        self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
         self._evaluate = EvaluationStep(self._model)
 
     def run(self) -> TrainResult:
@@ -106,8 +112,8 @@ class _Trainer:
         )
 
     def _state(self) -> list[keras.Variable]:
-        """Everything that a step changes."""
-        return [*self._model.variables, *self._optimizer.variables]
+        """Everything that a step changes and the next one starts from; the states of dropout are set anew in each."""
+        return [*self._model.weights, *self._step.variables]
 
     def _restore(self) -> tuple[str, list[str]]:
         """Rank 0 chooses the checkpoint, and every rank takes its numbers from the same file."""
@@ -123,20 +129,27 @@ class _Trainer:
         uri = self._ranks.broadcast_text(choice)
         if uri:
             checkpoint = read_checkpoint(uri)
-            assign(checkpoint.weights, self._model.variables, uri=uri)
-            assign(checkpoint.optimizer, self._optimizer.variables, uri=uri)
+            assign(checkpoint.weights, self._model.weights, uri=uri)
+            assign(checkpoint.optimizer, self._step.variables, uri=uri)
             self._at = checkpoint.progress
         return uri, notes
 
     def _train_epoch(self) -> list[dict[str, Value]]:
         """The rest of the epoch, saving on the way as asked for. Gives the epoch's rows of metrics/epochs."""
         feature, label = self._request.columns
-        epoch, learning_rate = self._at.epoch + 1, self._learning_rate()
+        epoch = self._at.epoch + 1
         total, earlier_seconds, started = Sums(*self._at.sums), self._at.seconds, time.monotonic()
         beat = partial(self._tell, "load", epoch=epoch)
         for batch in self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat):
             where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch}"
-            sums = self._step(batch.columns[feature.name], batch.columns[label.name], batch.weights, where=where)
+            sums = self._step(
+                batch.columns[feature.name],
+                batch.columns[label.name],
+                batch.weights,
+                step=self._at.step,
+                learning_rate=self._rate.at(self._at.step),
+                where=where,
+            )
             total = _add(total, sums)
             seconds = earlier_seconds + time.monotonic() - started
             self._at = self._after_step(batch.step, sums, total, seconds)
@@ -149,12 +162,12 @@ class _Trainer:
                 loss=sums.loss / sums.weight,
                 rows=int(total.weight),
                 seconds=seconds,
-                learning_rate=learning_rate,
+                learning_rate=self._learning_rate(),
             )
             if self._is_due():
                 self._save()
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
-        return _metric_rows("train", epoch, self._at.step, total, learning_rate, self._at.seconds)
+        return _metric_rows("train", epoch, self._at.step, total, self._learning_rate(), self._at.seconds)
 
     def _after_step(self, step: int, sums: Sums, total: Sums, seconds: float) -> Progress:
         done, curve = self._at.step + 1, self._at.curve
@@ -222,8 +235,8 @@ class _Trainer:
         if self._ranks.rank == 0:
             checkpoint = Checkpoint(
                 progress=self._at,
-                weights=tuple(variable.numpy() for variable in self._model.variables),
-                optimizer=tuple(variable.numpy() for variable in self._optimizer.variables),
+                weights=tuple(variable.numpy() for variable in self._model.weights),
+                optimizer=tuple(variable.numpy() for variable in self._step.variables),
             )
             keep, beat = self._request.training.checkpoints.keep, partial(self._tell, "checkpoint", epoch=epoch)
             uri = write_checkpoint(self._request.checkpoints, checkpoint, keep=keep, beat=beat)
@@ -234,7 +247,8 @@ class _Trainer:
         return weight_hash, self._ranks.broadcast_text(uri)
 
     def _learning_rate(self) -> float:
-        return float(f"{float(self._optimizer.learning_rate):.7g}")  # as it was configured, without float32's tail
+        """What the last step was taken with."""
+        return self._rate.at(self._at.step - 1)
 
     def _wait(self) -> None:
         if self._ranks.world_size > 1:

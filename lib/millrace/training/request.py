@@ -7,13 +7,29 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from millrace.config.models import ModelConfig, TrainingConfig
+from pydantic import TypeAdapter
+
+from millrace.config.models import TrainingConfig
+from millrace.config.network import ModelConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec, plan_for
+from millrace.training.schedules import depends_on_num_steps
 
 Value = str | int | float
+
+MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+NOT_IN_FINGERPRINT = {
+    # the plan's fingerprint has them
+    *("batch_size", "seed", "virtual_shards", "shuffle_bytes"),
+    # the request has what comes of it
+    "class_weights",
+    # how far, by whom and with what care a run is done, not what comes of it
+    *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints"),
+    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds"),
+}
+"""Of `TrainingConfig`; all others are part of a run's fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +53,8 @@ class TrainRequest:
     """Directory of the run's checkpoints, a path or an fsspec address that every worker's host can reach."""
     board: str | None = None
     """Directory of TensorBoard's event file, likewise; None: there is none."""
+    class_weights: tuple[float, ...] | None = None
+    """What a row counts in the loss, by its label; None: all the same. (num_classes,)"""
 
     @property
     def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
@@ -61,8 +79,9 @@ class TrainRequest:
         parts = [
             plan.fingerprint(),
             self.model.model_dump(mode="json"),
-            self.training.optimizer.model_dump(mode="json"),
-            self.training.loss,
+            self.training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
+            self.training.epochs if depends_on_num_steps(self.training.optimizer) else None,
+            self.class_weights,
             asdict(self.feature),
             self.divisor,
             self.label,
@@ -83,6 +102,7 @@ class TrainRequest:
             "training": self.training.model_dump(mode="json"),
             "checkpoints": self.checkpoints,
             "board": self.board,
+            "class_weights": self.class_weights,
         }
         return json.dumps(content)
 
@@ -100,10 +120,11 @@ class TrainRequest:
             divisor=content["divisor"],
             label=content["label"],
             num_classes=content["num_classes"],
-            model=ModelConfig.model_validate(content["model"]),
+            model=MODEL.validate_python(content["model"]),
             training=TrainingConfig.model_validate(content["training"]),
             checkpoints=content["checkpoints"],
             board=content["board"],
+            class_weights=None if content["class_weights"] is None else tuple(content["class_weights"]),
         )
 
 
