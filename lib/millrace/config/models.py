@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _number_or_auto(value: object) -> object:
+    text = str(value).strip()
+    if text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{value!r} is neither auto nor a whole number above 0")
+    return text if text == "auto" else int(text)
+
+
+NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class Section(BaseModel):
@@ -137,8 +147,9 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Rows per optimizer step over all workers together."""
     epochs: int = Field(default=5, gt=0)
-    num_workers: int = Field(default=1, gt=0)
-    """Horovod processes; each takes one of Spark's task slots."""
+    num_workers: NumWorkers = 1
+    """Horovod processes; each takes one of Spark's task slots. auto: all the slots that Spark has (as many as GPUs where tasks
+    ask for them), at most virtual_shards."""
     threads_per_worker: int = Field(default=1, gt=0)
     """Threads that TensorFlow computes with in each worker."""
     seed: int = Field(default=0, ge=0)
@@ -154,6 +165,8 @@ class TrainingConfig(Section):
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
     start_timeout_seconds: int = Field(default=120, gt=0)
     """How long to wait for Spark to start the workers."""
+    max_restarts: int = Field(default=2, ge=0)
+    """How often a run goes on by itself from its last checkpoint, after a worker has died, fallen silent or not started."""
 
 
 class PublishConfig(Section):
