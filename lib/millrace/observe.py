@@ -30,10 +30,15 @@ _SECRET_TEXTS = (
 )
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or key of this name is taken to hold a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def mask(text: str) -> str:
     """`text` without passwords in URLs, values after secret-looking names, and values of secret-looking environment variables."""
     for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAME.search(name):
+        if len(value) >= 6 and is_secret_name(name):
             text = text.replace(value, _MASK)
     for pattern in _SECRET_TEXTS:
         text = pattern.sub(lambda match: match.group("keep") + _MASK, text)
@@ -44,7 +49,7 @@ def _masked(value: Any) -> Any:
     """`value` for JSON, each text masked before it is escaped: afterwards a secret with a quote or umlaut would not be found."""
     if isinstance(value, dict):
         return {
-            str(name): _MASK if isinstance(item, str) and _SECRET_NAME.search(str(name)) else _masked(item)
+            str(name): _MASK if isinstance(item, str) and is_secret_name(str(name)) else _masked(item)
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):
