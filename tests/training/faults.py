@@ -75,7 +75,7 @@ if "horovod.spark.task.gloo_exec_fn" in sys.orig_argv:
 
 
 def plant(directory: Path, *, rank: int, what: str, kind: str = "step", checkpoints: str = "", **at: Any) -> None:
-    """Lays out a fault of `rank`, after the event of this kind whose fields are `at`; for workers with `directory` on PYTHONPATH."""
+    """A fault of `rank`, after the event of this kind whose fields are `at`; for workers with `directory` on PYTHONPATH."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "sitecustomize.py").write_text(_PLANT)
     fault = {"rank": rank, "kind": kind, "at": at, "what": what, "checkpoints": checkpoints}
@@ -166,3 +166,33 @@ def _is_running(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+_RECORDER = '''
+import importlib.abc, json, os, subprocess, sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class FirstImport(importlib.abc.MetaPathFinder):
+    """Finds nothing; notes how the process stands when it asks for TensorFlow for the first time."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            sys.meta_path.remove(self)
+            child = subprocess.run(["env", "-0"], capture_output=True, text=True).stdout
+            seen = {"environment": dict(os.environ), "child": child, "command": Path("/proc/self/cmdline").read_text()}
+            (HERE / f"rank-{os.environ['HOROVOD_RANK']}.json").write_text(json.dumps(seen))
+        return None
+
+
+if "horovod.spark.task.gloo_exec_fn" in sys.orig_argv:
+    sys.meta_path.insert(0, FirstImport())
+'''
+
+
+def plant_recorder(directory: Path) -> None:
+    """Lets each worker with `directory` on PYTHONPATH write to rank-N.json what it is when it is about to import TensorFlow."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "sitecustomize.py").write_text(_RECORDER)

@@ -26,7 +26,7 @@ def test_only_allowed_variables_stay():
                 "TF_CPP_MIN_LOG_LEVEL",
             ),
             *("AWS_SECRET_ACCESS_KEY", "_HOROVOD_SECRET_KEY", "PYSPARK_GATEWAY_SECRET", "CANARY", "MILLRACE_SECRET"),
-            *("MILLRACE_DATA", "TF_VAR_password", "TF_TOKEN_host", "TF_VAR_user", "HOROVOD_API_KEY"),
+            *("MILLRACE_DATA", "TF_VAR_password", "TF_TOKEN_host", "TF_VAR_user", "HOROVOD_API_KEY", "TF_CPP_MIN_LOG_LEVEL"),
         ],
         "value",
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from millrace.observe import has_credentials, mask
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -47,6 +49,14 @@ class SourceConfig(Section):
     """A small data set that is written to `path` where nothing is there yet."""
     on_missing: Literal["fail", "retry", "skip"] = "fail"
     """When no file is there: end with exit code 2, with 1 (try later), or go on with what the lake has."""
+
+    @field_validator("path")
+    @classmethod
+    def _path_without_credentials(cls, path: str) -> str:
+        """Addresses are kept in tables and logs; what opens a store comes from its own environment or files."""
+        if has_credentials(path):
+            raise ValueError(f"{mask(path)} holds a password or token, which belongs to the store's own environment or files")
+        return path
 
 
 class QualityConfig(Section):
