@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 
 from millrace.loading.index import DatasetIndex
@@ -56,6 +58,8 @@ def submit(directory: Path, runs: list[dict[str, Any]]) -> Session:
         "spark.ui.enabled": "false",
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": f"file:{events}",
+        "spark.eventLog.compress": "false",  # to be searched
+        "spark.eventLog.rolling.enabled": "false",
         "spark.hadoop.fs.s3a.secret.key": CANARIES[2],
     }
     options = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
@@ -65,7 +69,6 @@ def submit(directory: Path, runs: list[dict[str, Any]]) -> Session:
         "MILLRACE_TEST_CANARY": CANARIES[0],
         "AWS_SECRET_ACCESS_KEY": CANARIES[1],
         "TF_VAR_canary": CANARIES[0],
-        "SPARK_WORKER_DIR": str(directory / "work"),
         "MILLRACE_SPARK_LOG": "info",
     }
     done = subprocess.run(
@@ -78,6 +81,8 @@ def submit(directory: Path, runs: list[dict[str, Any]]) -> Session:
     )
     out = directory / "out.json"
     assert done.returncode == 0, done.stderr[-3000:]
+    for log in events.iterdir():  # what the executors have printed lies where Spark is, by the application's name
+        shutil.move(Path(pyspark.__file__).parent / "work" / log.name.partition(".")[0], directory / "work")
     return Session(directory, json.loads(out.read_text()), done.stdout, done.stderr)
 
 
@@ -99,12 +104,20 @@ def secret_run(digits_uri, tmp_path_factory):
     request = digits_request(digits_uri, directory / "checkpoints", num_workers="auto", epochs=1)
     request = replace(request, train=with_password(request.train), validation=None)
     missing = tuple(f"{file}.gone" for file in request.train.files)
-    failing = replace(request, train=replace(request.train, files=missing), checkpoints=str(directory / "none"))
-    return submit(directory, [run_of(request, directory / "planted"), run_of(failing, directory / "planted")])
+    failing = replace(
+        request,
+        train=replace(request.train, files=missing),
+        checkpoints=str(directory / "none"),
+        training=request.training.model_copy(update={"num_workers": 1}),
+    )
+    plant_recorder(directory / "planted again")
+    return submit(directory, [run_of(request, directory / "planted"), run_of(failing, directory / "planted again")])
 
 
 def seen_by_ranks(session: Session) -> list[dict[str, Any]]:
+    """Of the first training."""
     files = sorted((session.directory / "planted").glob("rank-*.json"))
+    assert len(files) == 2
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -124,10 +137,10 @@ def test_canary_is_found_nowhere(secret_run):
         places |= {f"environ at the start of worker {number}": text for number, text in enumerate(outcome["environments"])}
     assert "expected 100 rows in row group" in secret_run.outcomes[1]["error"]
     places["error"] = secret_run.outcomes[1]["error"]
-    kept = [file for part in ("events", "work") for file in (secret_run.directory / part).rglob("*") if file.is_file()]
+    kept = [file for part in ("events", "work", "checkpoints") for file in (secret_run.directory / part).rglob("*") if file.is_file()]
     kept = [file for file in kept if file.suffix not in (".jar", ".zip")]
-    assert any("events" in file.parts for file in kept)
     assert any(file.name == "stderr" for file in kept)
+    assert any("SparkListenerEnvironmentUpdate" in file.read_text() for file in kept if file.parent.name == "events")
     for file in (*kept, secret_run.directory / "log.jsonl"):
         places[str(file)] = file.read_bytes().decode(errors="replace")
     assert {place: canary for place, text in places.items() for canary in CANARIES if canary in text} == {}
