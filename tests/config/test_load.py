@@ -73,6 +73,11 @@ def test_overrides(places: Places, override: str, value: object) -> None:
     assert found == value
 
 
+@pytest.mark.parametrize(("value", "found"), [("auto", "auto"), ("3", 3)])
+def test_number_of_workers_or_auto(places: Places, value: str, found: object) -> None:
+    assert load_pipeline("tiny", places, overrides=[f"training.num_workers={value}"]).training.num_workers == found
+
+
 def test_the_last_override_wins_and_sections_may_be_new(places: Places) -> None:
     config = load_pipeline("tiny", places, overrides=["quality.max_reject_ratio=0.5", "quality.max_reject_ratio=0.25"])
     assert config.quality.max_reject_ratio == 0.25
@@ -148,6 +153,16 @@ def test_the_last_override_wins_and_sections_may_be_new(places: Places) -> None:
         (
             "training.epochs=0",
             "expected training.epochs in CONF/pipelines/tiny.yaml to be greater than 0; found 0. Mend training.epochs.",
+        ),
+        (
+            "training.num_workers=all",
+            "expected a valid training.num_workers in CONF/pipelines/tiny.yaml; found 'all' is neither auto nor a whole number above "
+            "0. Mend it there.",
+        ),
+        (
+            "source.path=s3://key:hunter2@bucket/raw",
+            "expected a valid source.path in CONF/pipelines/tiny.yaml; found s3://key:***@bucket/raw holds a password or token, "
+            "which belongs to the store's own environment or files. Mend it there.",
         ),
         (
             "source.path=null",

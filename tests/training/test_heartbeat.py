@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from millrace.training.heartbeat import EXIT_DRIVER_LOST, Heartbeat, HeartbeatServer
+from millrace.training.heartbeat import EXIT_DRIVER_LOST, Heartbeat
+from millrace.training.listener import HeartbeatServer
 
 WORKER = """
 import sys, time

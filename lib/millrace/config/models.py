@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from millrace.config.network import CnnConfig, ModelConfig
 from millrace.config.optimizing import OptimizerConfig
 from millrace.config.section import Column, Fraction, Name, Named, OffIsAWord, Section
+from millrace.observe import has_credentials, mask
+
+
+def _number_or_auto(value: object) -> object:
+    text = str(value).strip()
+    if text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{value!r} is neither auto nor a whole number above 0")
+    return text if text == "auto" else int(text)
+
+
+NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class SourceConfig(Section):
@@ -25,6 +36,14 @@ class SourceConfig(Section):
     """A small data set that is written to `path` where nothing is there yet."""
     on_missing: Literal["fail", "retry", "skip"] = "fail"
     """When no file is there: end with exit code 2, with 1 (try later), or go on with what the lake has."""
+
+    @field_validator("path")
+    @classmethod
+    def _path_without_credentials(cls, path: str) -> str:
+        """Addresses are kept in tables and logs; what opens a store comes from its own environment or files."""
+        if has_credentials(path):
+            raise ValueError(f"{mask(path)} holds a password or token, which belongs to the store's own environment or files")
+        return path
 
 
 class QualityConfig(Section):
@@ -147,8 +166,9 @@ class TrainingConfig(Section):
     the result is the same."""
     compression: Annotated[Literal["off", "fp16"], OffIsAWord] = "off"
     """How gradients travel between workers."""
-    num_workers: int = Field(default=1, gt=0)
-    """Horovod processes; each takes one of Spark's task slots."""
+    num_workers: NumWorkers = 1
+    """Horovod processes; each takes one of Spark's task slots. auto: all the slots that Spark has (as many as GPUs where tasks
+    ask for them), at most virtual_shards."""
     threads_per_worker: int = Field(default=1, gt=0)
     """Threads that TensorFlow computes with in each worker."""
     seed: int = Field(default=0, ge=0)
@@ -165,6 +185,8 @@ class TrainingConfig(Section):
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
     start_timeout_seconds: int = Field(default=120, gt=0)
     """How long to wait for Spark to start the workers."""
+    max_restarts: int = Field(default=2, ge=0)
+    """How often a run goes on by itself from its last checkpoint, after a worker has died, fallen silent or not started."""
 
 
 class PublishConfig(Section):

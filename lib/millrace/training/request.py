@@ -27,7 +27,7 @@ NOT_IN_FINGERPRINT = {
     "class_weights",
     # how far, by whom and with what care a run is done, not what comes of it
     *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints"),
-    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds"),
+    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds", "max_restarts"),
 }
 """Of `TrainingConfig`; all others are part of a run's fingerprint."""
 
