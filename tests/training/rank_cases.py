@@ -147,7 +147,8 @@ def as_rank(names: Sequence[str]) -> Found:
 
 def numbers_of(rank: int) -> Weights:
     """Tensors of a rank's own numbers."""
-    return [np.arange(size, dtype=np.float32).reshape(shape) + 100 * rank for size, shape in ((12, (3, 4)), (5, (5,)), (1, ()))]
+    starts = ((12, (3, 4)), (5, (5,)), (1, (1,)))
+    return [np.arange(size, dtype=np.float32).reshape(shape) + 100 * rank for size, shape in starts]
 
 
 def add_up_numbers(rank: int) -> Weights:
