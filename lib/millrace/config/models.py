@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from millrace.config.network import CnnConfig, ModelConfig
-from millrace.config.optimizing import OptimizerConfig
+from millrace.config.optimizing import EarlyStopConfig, OptimizerConfig
 from millrace.config.section import Column, Fraction, Name, Named, OffIsAWord, Section
 from millrace.observe import has_credentials, mask
 
@@ -179,6 +179,7 @@ class TrainingConfig(Section):
     memory_limit_bytes: int = Field(default=4 * 1024**3, gt=0)
     """What the windows and row groups of one worker may take, by the plan."""
     checkpoints: CheckpointConfig = CheckpointConfig()
+    early_stop: EarlyStopConfig | None = None
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)

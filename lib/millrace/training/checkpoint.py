@@ -69,8 +69,17 @@ def checkpoint_uri(directory: str, epoch: int, step_in_epoch: int = 0) -> str:
     return f"{directory.rstrip('/')}/epoch-{epoch:06d}{step}.ckpt"
 
 
-def write_checkpoint(directory: str, checkpoint: Checkpoint, *, keep: int = 3, beat: Callable[[], None] = lambda: None) -> str:
-    """Writes atomically, removes all but the newest `keep`, and gives the address. `beat` is called as the work goes on.
+def write_checkpoint(
+    directory: str,
+    checkpoint: Checkpoint,
+    *,
+    keep: int = 3,
+    kept_epoch: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> str:
+    """Writes atomically, removes all but the newest `keep` and that of `kept_epoch`, and gives the address.
+
+    `beat` is called as the work goes on.
 
     Raises TrainingError where the place cannot be written.
     """
@@ -80,8 +89,9 @@ def write_checkpoint(directory: str, checkpoint: Checkpoint, *, keep: int = 3, b
     try:
         artifacts.write_bytes(uri, content)
         beat()
-        for _, old in _list(directory)[:-keep]:
-            artifacts.remove(old)
+        for place, old in _list(directory)[:-keep]:
+            if place != (kept_epoch, 0):
+                artifacts.remove(old)
     except OSError as error:
         raise TrainingError(
             STAGE,

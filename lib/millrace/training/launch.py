@@ -16,7 +16,7 @@ from millrace.training.attempt import run_attempt
 from millrace.training.checkpoint import newest_checkpoint
 from millrace.training.failure import AttemptFailedError
 from millrace.training.heartbeat import Event
-from millrace.training.request import TrainRequest, TrainResult, resolve_index
+from millrace.training.request import TrainRequest, TrainResult, resolve_index, validation_of
 from millrace.training.slots import choose_workers, workers_left
 from millrace.training.watchdog import ParentWatchdog
 
@@ -35,6 +35,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     """
     training = request.training
     plan = request.plan(resolve_index(request.train))
+    validation_of(request)
     if training.num_workers != "auto":
         _check_plan(request, plan, training.num_workers)
     num_workers = choose_workers(spark, training, plan)

@@ -5,38 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import keras
-
-from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec
 from millrace.loading.pool import reader_threads
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
-from millrace.training.board import Point, is_shown, write_board
-from millrace.training.checkpoint import (
-    Checkpoint,
-    Progress,
-    assign,
-    newest_checkpoint,
-    read_checkpoint,
-    remove_unfinished,
-    write_checkpoint,
-)
+from millrace.training.board import Point, is_shown
+from millrace.training.checkpoint import Progress
+from millrace.training.early_stop import Verdict, judge
 from millrace.training.optimizers import build_optimizer
 from millrace.training.ranks import Ranks
-from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index
+from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index, validation_of
+from millrace.training.saving import Saver, Tell
 from millrace.training.schedules import LearningRate
 from millrace.training.step import EvaluationStep, StepOptions, Sums, TrainStep
 
 _VALIDATION_ROWS = 1024  # rows of a validation batch on one rank
-
-
-class Tell(Protocol):
-    """Says what a rank does: `Heartbeat.send`, or a recorder."""
-
-    def __call__(self, kind: str, **fields: Any) -> None: ...
 
 
 def silent(kind: str, **fields: Any) -> None:
@@ -58,8 +43,7 @@ class _Trainer:
         self._request, self._ranks, self._tell = request, ranks, tell
         train_index = resolve_index(request.train)
         self._plan: PlanSpec = request.plan(train_index)
-        self._fingerprint = request.fingerprint(self._plan)
-        self._at = Progress(fingerprint=self._fingerprint)
+        self._at = Progress(fingerprint=request.fingerprint(self._plan))
         training = request.training
         self._threads = reader_threads(training.threads_per_worker)
         self._reader = PlannedReader(
@@ -72,7 +56,6 @@ class _Trainer:
             num_threads=self._threads,
             loading=training.loading,
         )
-        self._validation: DatasetIndex | None = None if request.validation is None else resolve_index(request.validation)
         self._model = build_model(
             request.model,
             input_shape=request.feature.shape,
@@ -84,25 +67,33 @@ class _Trainer:
         self._rate = LearningRate(
             config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
         )
+        self._validation = validation_of(request)
         optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
         self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
         self._evaluate = EvaluationStep(self._model)
+        self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)
 
     def run(self) -> TrainResult:
-        uri, notes = self._restore()
+        restored, notes = self._saver.restore()
+        self._at = restored or self._at
         first_epoch, first_step = self._at.epoch + 1, self._at.step + 1
-        self._ranks.broadcast(self._state())
-        weight_hash = self._ranks.same_hash(self._state(), where="at the start")
-        while self._at.epoch < self._request.training.epochs:
+        saved = self._saver.agree()
+        while self._at.epoch < self._request.training.epochs and not self._verdict().stops:
             train_rows = self._train_epoch()
             rows = (*train_rows, *self._validate())
             self._end_epoch(rows)
-            weight_hash, uri = self._save()
+            saved = self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
             self._tell("epoch", epoch=self._at.epoch, step=self._at.step, metrics=rows)
+        rows, kept, last = self._at.rows, self._verdict().kept_epoch, self._at.epoch
+        if kept != last:
+            self._at, saved = self._saver.go_back(kept)
+        if last < self._request.training.epochs:
+            self._tell("log", message=f"no better for {last - kept} epochs: the weights are those of epoch {self._at.epoch}")
         return TrainResult(
-            rows=self._at.rows,
-            weights=uri,
-            weight_hash=weight_hash,
+            rows=rows,
+            weights=saved.uri,
+            weight_hash=saved.weight_hash,
+            epoch=self._at.epoch,
             num_steps=self._at.step,
             num_rows_seen=self._at.num_rows_seen,
             num_workers=self._ranks.world_size,
@@ -111,28 +102,13 @@ class _Trainer:
             notes=tuple(notes),
         )
 
-    def _state(self) -> list[keras.Variable]:
-        """Everything that a step changes and the next one starts from; the states of dropout are set anew in each."""
-        return [*self._model.weights, *self._step.variables]
-
-    def _restore(self) -> tuple[str, list[str]]:
-        """Rank 0 chooses the checkpoint, and every rank takes its numbers from the same file."""
-        choice: str | None = None
-        notes: list[str] = []
-        if self._ranks.rank == 0:
-            directory, epochs = self._request.checkpoints, self._request.training.epochs
-            remove_unfinished(directory)
-            found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs)
-            for note in notes:
-                self._tell("log", message=note)
-            choice = found or ""
-        uri = self._ranks.broadcast_text(choice)
-        if uri:
-            checkpoint = read_checkpoint(uri)
-            assign(checkpoint.weights, self._model.weights, uri=uri)
-            assign(checkpoint.optimizer, self._step.variables, uri=uri)
-            self._at = checkpoint.progress
-        return uri, notes
+    def _verdict(self) -> Verdict:
+        """What early stopping says after the epochs so far; without it all epochs are done and the last one is kept."""
+        config = self._request.training.early_stop
+        if config is None:
+            return Verdict(stops=False, best_epoch=self._at.epoch, kept_epoch=self._at.epoch)
+        rows = [row for row in self._at.rows if (row["split"], row["metric"]) == ("validation", config.metric)]
+        return judge(config, [float(row["value"]) for row in rows])
 
     def _train_epoch(self) -> list[dict[str, Value]]:
         """The rest of the epoch, saving on the way as asked for. Gives the epoch's rows of metrics/epochs."""
@@ -149,6 +125,7 @@ class _Trainer:
                 step=self._at.step,
                 learning_rate=self._rate.at(self._at.step),
                 where=where,
+                wish=self._saver.wishes(),
             )
             total = _add(total, sums)
             seconds = earlier_seconds + time.monotonic() - started
@@ -164,8 +141,8 @@ class _Trainer:
                 seconds=seconds,
                 learning_rate=self._learning_rate(),
             )
-            if self._is_due():
-                self._save()
+            if self._saver.is_due(self._at, sums):
+                self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
         return _metric_rows("train", epoch, self._at.step, total, self._learning_rate(), self._at.seconds)
 
@@ -183,14 +160,9 @@ class _Trainer:
             curve=curve,
         )
 
-    def _is_due(self) -> bool:
-        """Whether it is time for a checkpoint within the epoch."""
-        every = self._request.training.checkpoints.every_steps
-        return every is not None and self._at.step % every == 0
-
     def _validate(self) -> list[dict[str, Value]]:
         """Exact sums over all rows: each rank takes its share, and only sums are sent."""
-        if self._validation is None or self._validation.num_rows == 0:
+        if self._validation is None:
             return []
         feature, label = self._request.columns
         epoch, step, started = self._at.epoch + 1, self._at.step, time.monotonic()
@@ -224,27 +196,6 @@ class _Trainer:
             rows=(*self._at.rows, *rows),
             curve=(*self._at.curve, *points),
         )
-
-    def _save(self) -> tuple[str, str]:
-        """Writes a checkpoint once the ranks have agreed on what they have. Gives the hash of the state, and the address."""
-        self._wait()
-        epoch, within = self._at.epoch, self._at.step_in_epoch
-        where = f"after step {within} of epoch {epoch + 1}" if within else f"after epoch {epoch}"
-        weight_hash = self._ranks.same_hash(self._state(), where=where)
-        uri: str | None = None
-        if self._ranks.rank == 0:
-            checkpoint = Checkpoint(
-                progress=self._at,
-                weights=tuple(variable.numpy() for variable in self._model.weights),
-                optimizer=tuple(variable.numpy() for variable in self._step.variables),
-            )
-            keep, beat = self._request.training.checkpoints.keep, partial(self._tell, "checkpoint", epoch=epoch)
-            uri = write_checkpoint(self._request.checkpoints, checkpoint, keep=keep, beat=beat)
-            if self._request.board is not None:
-                write_board(self._request.board, self._at.curve)
-        else:
-            self._wait()
-        return weight_hash, self._ranks.broadcast_text(uri)
 
     def _learning_rate(self) -> float:
         """What the last step was taken with."""

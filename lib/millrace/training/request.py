@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from millrace.config.models import TrainingConfig
 from millrace.config.network import ModelConfig
+from millrace.errors import PlanError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
@@ -26,7 +27,7 @@ NOT_IN_FINGERPRINT = {
     # the request has what comes of it
     "class_weights",
     # how far, by whom and with what care a run is done, not what comes of it
-    *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints"),
+    *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints", "early_stop"),
     *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds", "max_restarts"),
 }
 """Of `TrainingConfig`; all others are part of a run's fingerprint."""
@@ -139,6 +140,8 @@ class TrainResult:
     """Address of the last checkpoint; `millrace.training.checkpoint.load_weights` reads it."""
     weight_hash: str
     """SHA-256 in hex of weights and optimizer state, equal on all ranks."""
+    epoch: int
+    """The epoch, from 1, after which the weights were so: the last one, or the best."""
     num_steps: int
     """Optimizer steps in the lineage of the weights."""
     num_rows_seen: int
@@ -166,6 +169,21 @@ class TrainResult:
 def resolve_index(index: DatasetIndex | str) -> DatasetIndex:
     """The index itself, read where only its address is given. Raises LakeError and OSError."""
     return index if isinstance(index, DatasetIndex) else DatasetIndex.from_json(read_bytes(index).decode())
+
+
+def validation_of(request: TrainRequest) -> DatasetIndex | None:
+    """The rows to validate on; None where there are none. Raises PlanError where early stopping needs some."""
+    index = None if request.validation is None else resolve_index(request.validation)
+    if index is not None and index.num_rows:
+        return index
+    if request.training.early_stop is not None:
+        raise PlanError(
+            "training",
+            expected="rows to validate on, for training.early_stop",
+            found="none",
+            remedy="Give split.validation or split.fractions.validation some rows, or leave early_stop out.",
+        )
+    return None
 
 
 def _index_out(index: DatasetIndex | str | None) -> dict[str, str] | None:

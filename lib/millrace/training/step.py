@@ -26,7 +26,8 @@ from millrace.training.loss_scale import LossScale
 from millrace.training.reduction import add_up, add_up_in_half
 
 STAGE = "training"
-_NUM_SUMS = 4  # loss, weight and correct rows, which are metrics; then the weight in the loss, which class weights are part of
+_NUM_METRICS = 3  # sums of loss, weight and correct rows
+_NUM_SUMS = 4  # then the weight in the loss, which class weights are part of; behind them, the wishes for a checkpoint
 _NOT_FINITE, _DONE, _SKIPPED = 0.0, 1.0, 2.0  # what has become of a step
 
 
@@ -38,6 +39,8 @@ class Sums:
     weight: float
     correct: float
     """Rows whose largest logit is that of their label."""
+    wishes: float = 0.0
+    """Ranks that have asked for a checkpoint after this step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ class TrainStep:
             *_batch_signature(model),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((len(self._seeds), 2), tf.uint32),
+            tf.TensorSpec((), tf.float32),
         ]
         self._run = tf.function(self._graph, input_signature=signature, autograph=False)
 
@@ -113,15 +117,19 @@ class TrainStep:
         step: int,
         learning_rate: float,
         where: str,
+        wish: bool = False,
     ) -> Sums:
         """Takes step `step`, counted from 0 over all epochs; `where` says in an error where that was. Gives the global sums.
+
+        With `wish` this rank asks all for a checkpoint, which costs nothing: it travels with the gradients.
 
         features: (rows, *shape), labels: (rows,), weights: (rows,), the first two aligned to 64 bytes. A step of weight 0, and
         one with gradients too large for the loss scale, changes no weight. Raises TrainingError where the model has losses that
         depend on rows; and where a gradient or the loss is not finite, on every rank alike and before any weight is changed.
         """
         seeds = dropout_seeds(self._options.seed, step=step, rank=self._rank, count=len(self._seeds))
-        outcome, *sums = self._run(as_tensor(features), as_tensor(labels), weights, learning_rate, seeds).numpy().tolist()
+        given = self._run(as_tensor(features), as_tensor(labels), weights, learning_rate, seeds, float(wish))
+        outcome, *sums = given.numpy().tolist()
         if outcome == _NOT_FINITE:
             raise TrainingError(
                 STAGE,
@@ -132,16 +140,23 @@ class TrainStep:
         return Sums(*sums)
 
     def _graph(
-        self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, learning_rate: tf.Tensor, seeds: tf.Tensor
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor,
+        learning_rate: tf.Tensor,
+        seeds: tf.Tensor,
+        wish: tf.Tensor,
     ) -> tf.Tensor:
         for number, variable in enumerate(self._seeds):
             variable.assign(seeds[number])
         self._optimizer.learning_rate.assign(learning_rate)
         gradients, sums = self._in_parts(features, labels, weights)
+        sums = tf.concat([sums, [wish]], axis=0)
         if self._world_size > 1:
             gradients, sums = self._all_reduce(gradients, sums)
         outcome = self._update(gradients, sums)
-        return tf.concat([[outcome], sums[: _NUM_SUMS - 1]], axis=0)
+        return tf.concat([[outcome], sums[:_NUM_METRICS], sums[_NUM_SUMS:]], axis=0)
 
     def _in_parts(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients and sums of the rank's rows, in as many parts as asked for; no part is empty."""
