@@ -14,7 +14,7 @@ from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index
 from millrace.loading.index import build_index
 from millrace.loading.plan import EpochPlan, PlanSpec
-from millrace.loading.pool import row_groups_in_order
+from millrace.loading.pool import Readers
 from millrace.loading.reader import PlannedReader, read_in_order
 
 IMAGE = ColumnSpec(name="image", dtype="uint8", shape=(2, 2, 1))
@@ -126,7 +126,7 @@ def test_processes_and_depth_count_in_the_plan(numbered_files):
 def test_depth_of_one_reads_all(numbered_files):
     index = open_index(numbered_files([3] * 20), partitions={})
     loading = LoadingConfig(row_groups_ahead=1, num_readers=3)
-    batches = read_in_order(index, [NUMBER], 7, loading=loading)
+    batches = read_in_order(index, [NUMBER], 7, readers=Readers([NUMBER], num_threads=1, loading=loading))
     assert [number for batch in batches for number in batch.columns["number"].tolist()] == list(range(60))
 
 
@@ -233,5 +233,5 @@ def test_read_in_order_of_nothing(digits_table):
 def test_row_groups_come_in_the_order_asked_for(digits_table):
     index = build_index(digits_table(64, max_rows=2), version=0, partitions={})
     order = np.random.default_rng(5).permutation(len(index.row_groups))
-    with row_groups_in_order(index, order, [ROW_ID], num_threads=4) as groups:
+    with Readers([ROW_ID], num_threads=4).in_order(index, order) as groups:
         assert [number for number, _ in groups] == order.tolist()

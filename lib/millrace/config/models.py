@@ -124,8 +124,8 @@ class LoadingConfig(Section):
     """How rows are read. None of it changes which rows a step gets."""
 
     pool: Literal["threads", "processes"] = "threads"
-    """Readers are threads of the worker, or processes, which start within seconds in every epoch: for columns that are slow to
-    decode, and stores whose client holds Python's lock."""
+    """Readers are threads of the worker, or processes, which take seconds to start: for columns that are slow to decode, and
+    stores whose client holds Python's lock."""
     num_readers: int | None = Field(default=None, gt=0)
     """None: one for each of the worker's threads, at most 4."""
     row_groups_ahead: int | None = Field(default=None, gt=0)

@@ -45,7 +45,6 @@ class _Trainer:
         self._plan: PlanSpec = request.plan(train_index)
         self._at = Progress(fingerprint=request.fingerprint(self._plan))
         training = request.training
-        self._threads = reader_threads(training.threads_per_worker)
         self._reader = PlannedReader(
             train_index,
             self._plan,
@@ -53,7 +52,7 @@ class _Trainer:
             rank=ranks.rank,
             world_size=ranks.world_size,
             memory_limit_bytes=training.memory_limit_bytes,
-            num_threads=self._threads,
+            num_threads=reader_threads(training.threads_per_worker),
             loading=training.loading,
         )
         self._model = build_model(
@@ -174,8 +173,7 @@ class _Trainer:
             _VALIDATION_ROWS,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            num_threads=self._threads,
-            loading=self._request.training.loading,
+            readers=self._reader.readers,
         )
         for batch in batches:
             own = _add(own, self._evaluate(batch.columns[feature.name], batch.columns[label.name], batch.weights))
