@@ -154,7 +154,8 @@ def test_executor_that_is_killed_or_taken_away(digits_uri, tmp_path):
     plant(tmp_path / "fault", rank=1, what="kill executor", step=40)
     plant_recorder(tmp_path / "planted")
     whole, killed, taken = (
-        digits_request(digits_uri, tmp_path / name, num_workers=2, epochs=2) for name in ("whole", "killed", "taken")
+        digits_request(digits_uri, tmp_path / name, num_workers=2, epochs=epochs)
+        for name, epochs in (("whole", 2), ("killed", 2), ("taken", 100))  # Spark takes its time to take an executor away
     )
     session = submit(
         tmp_path,
@@ -166,9 +167,10 @@ def test_executor_that_is_killed_or_taken_away(digits_uri, tmp_path):
     )
     results = [TrainResult.from_json(outcome["result"]) for outcome in session.outcomes]
     assert [result.num_workers for result in results] == [2, 2, 1]
-    assert [result.num_rows_seen for result in results] == [3000, 3000, 3000]
+    assert [result.num_rows_seen for result in results] == [3000, 3000, 100 * 1500]
     assert results[1].weight_hash == results[0].weight_hash
-    assert [result.first_epoch for result in results] == [1, 2, 2]
+    assert [result.first_epoch for result in results[:2]] == [1, 2]
+    assert 2 <= results[2].first_epoch <= 100
     moments = [happened_at(tmp_path / "fault"), session.outcomes[2]["taken"][0]]
     for outcome, moment in zip(session.outcomes[1:], moments, strict=True):
         assert min(hello for hello in outcome["hellos"] if hello > moment) - moment < 60
