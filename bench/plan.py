@@ -12,6 +12,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import commands
@@ -37,6 +38,11 @@ def run(num_rounds: int) -> Result:
             [sys.executable, "-m", "bench.plan"], cwd=ROOT, environment=os.environ, timeout_seconds=_TIMEOUT_SECONDS
         )
         rounds.append(json.loads(done.stdout.splitlines()[-1]))
+    return summarise(rounds)
+
+
+def summarise(rounds: Sequence[Mapping[str, float]]) -> Result:
+    """Medians over the rounds, and the bounds."""
     medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     units = {"plan_memory_gib": "GiB", "num_row_groups": "row groups", "num_ranks": "ranks", "num_pieces": "pieces"}
     return Result(

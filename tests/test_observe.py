@@ -29,6 +29,9 @@ def logged(path: Path) -> list[dict[str, Any]]:
     [
         ("jdbc:postgresql://me:hunter2@host/db", "jdbc:postgresql://me:***@host/db"),
         ("s3a://key:sec+ret@bucket/path and more", "s3a://key:***@bucket/path and more"),
+        ("s3a://key:sec/ret@bucket/path", "s3a://key:***@bucket/path"),
+        ("hdfs://host:8020/me@home and http://[::1]:80/a@b", "hdfs://host:8020/me@home and http://[::1]:80/a@b"),
+        ('{"a": "s3://host:name", "b": "me@home"}', '{"a": "s3://host:name", "b": "me@home"}'),
         ("password=hunter2, next", "password=***, next"),
         ("DB_PASSWORD: hunter2", "DB_PASSWORD: ***"),
         ('{"api_key": "abc", "epochs": 5}', '{"api_key": "***", "epochs": 5}'),
@@ -40,6 +43,25 @@ def logged(path: Path) -> list[dict[str, Any]]:
 )
 def test_mask(text: str, masked: str) -> None:
     assert observe.mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("s3://key:hunter2@bucket/lake", True),
+        ("simplecache::s3://key:hunter2@bucket", True),
+        ("https://host/path?sv=1&sig=abc", True),
+        ("https://host/path?X-Amz-Signature=abc", True),
+        ("https://host/path?token=abc", True),
+        ("https://host/path?page=2", False),
+        ("abfss://container@account.dfs.core.windows.net/lake", False),
+        ("hdfs://host:8020/user/me@home", False),
+        ("s3://bucket/token=abc/part", False),  # a partition of a table
+        ("/data/a:b@c?token=1", False),
+    ],
+)
+def test_addresses_with_credentials(address: str, expected: bool) -> None:
+    assert observe.has_credentials(address) is expected
 
 
 def test_values_of_secret_environment_variables_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,12 @@ from rich.status import Status
 LOG = logging.getLogger("millrace")
 _MASK = "***"
 _SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|credential|private_?key|access_?key|api_?key|account_?key|sas)")
+_SECRET_QUERY = re.compile(
+    r"(?i)://[^?]*\?(?:.*&)?[\w.-]*(?:secret|password|passwd|token|signature|sig|credential|access_?key|api_?key|account_?key)[\w.-]*="
+)
 _SECRET_TEXTS = (
-    re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+(?=@)"),
+    # a password may hold a slash, what looks like a port and a path is none
+    re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://[^/\s:@\[]*:)(?!\d+/)[^@\s\"']+(?=@)"),
     re.compile(
         r"(?i)(?P<keep>(?:secret|password|passwd|token|signature|sig|access_?key|api_?key|account_?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)"
         r"[^\s\"'&,;)]+"
@@ -30,10 +34,20 @@ _SECRET_TEXTS = (
 )
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or key of this name is taken to hold a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def has_credentials(address: str) -> bool:
+    """Whether a store's address holds a password before its host, or a query key that is called like a secret or a signature."""
+    return _SECRET_TEXTS[0].search(address) is not None or _SECRET_QUERY.search(address) is not None
+
+
 def mask(text: str) -> str:
     """`text` without passwords in URLs, values after secret-looking names, and values of secret-looking environment variables."""
     for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAME.search(name):
+        if len(value) >= 6 and is_secret_name(name):
             text = text.replace(value, _MASK)
     for pattern in _SECRET_TEXTS:
         text = pattern.sub(lambda match: match.group("keep") + _MASK, text)
@@ -44,7 +58,7 @@ def _masked(value: Any) -> Any:
     """`value` for JSON, each text masked before it is escaped: afterwards a secret with a quote or umlaut would not be found."""
     if isinstance(value, dict):
         return {
-            str(name): _MASK if isinstance(item, str) and _SECRET_NAME.search(str(name)) else _masked(item)
+            str(name): _MASK if isinstance(item, str) and is_secret_name(str(name)) else _masked(item)
             for name, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -20,6 +20,7 @@ from millrace.lake.ledger import Entry, Ledger
 ROOT = Path(__file__).resolve().parents[2]
 NIGHT = "2026-11-22"
 FAST = ("--set", "training.epochs=3", "--set", "training.batch_size=64")
+CANARY = "canary-of-the-environment"
 OWN_TO_A_RUN = ("_run_id", "run_id", "_ingested_at")
 
 
@@ -70,8 +71,8 @@ class Night:
 
 
 def environment() -> dict[str, str]:
-    """The caller's, without what would make a job talk to a terminal."""
-    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """The caller's, with a secret under two names, and nothing that makes a job talk to a terminal."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "MILLRACE_TEST_CANARY": CANARY, "AWS_SECRET_ACCESS_KEY": CANARY}
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, process: subprocess.Popen[str] | None = None) -> None:

@@ -19,6 +19,16 @@ def refusal(lake: Lake) -> str:
     return str(caught.value).replace(lake.uri, "LAKE")
 
 
+def test_address_with_a_password_is_refused_without_saying_it() -> None:
+    with pytest.raises(LakeError) as caught:
+        Lake.at("s3a://key:hunter2@bucket/lake")
+    assert str(caught.value) == (
+        "lake: expected an address without a password or token, because it is kept in tables and logs; "
+        "found s3a://key:***@bucket/lake. "
+        "Leave it to the store's own environment or files, such as ~/.aws/credentials, or to Spark's settings."
+    )
+
+
 @pytest.mark.parametrize(
     ("address", "uri", "spark_path"),
     [

@@ -14,7 +14,7 @@ from millrace.errors import ConfigError, LakeError
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index
-from millrace.loading.pool import row_groups_in_order
+from millrace.loading.pool import Readers
 
 NUMBER = ColumnSpec(name="number", dtype="int64")
 
@@ -97,7 +97,7 @@ def read(uri: str, directory: Path, *columns: ColumnSpec) -> list[int]:
     index = open_index(uri, partitions={})
     loading = LoadingConfig(cache_directory=str(directory))
     order = range(len(index.row_groups))
-    with row_groups_in_order(index, order, columns, num_threads=2, loading=loading) as groups:
+    with Readers(columns, num_threads=2, loading=loading).in_order(index, order) as groups:
         return [number for _, values in groups for number in values[columns[0].name].tolist()]
 
 
@@ -110,10 +110,10 @@ def test_row_groups_are_read_from_the_cache(numbered_files, tmp_path):
     for file in index.files:
         Path(file).write_bytes(b"")
     loading = LoadingConfig(cache_directory=str(cache))
-    with row_groups_in_order(index, [0, 1, 2], [NUMBER], num_threads=1, loading=loading) as groups:
+    with Readers([NUMBER], num_threads=1, loading=loading).in_order(index, [0, 1, 2]) as groups:
         assert [number for _, values in groups for number in values["number"].tolist()] == list(range(18))
     with (
-        row_groups_in_order(index, [0], [ColumnSpec(name="half", dtype="float32")], num_threads=1, loading=loading) as groups,
+        Readers([ColumnSpec(name="half", dtype="float32")], num_threads=1, loading=loading).in_order(index, [0]) as groups,
         pytest.raises(LakeError, match="The table was vacuumed, rewritten or damaged under the run"),
     ):
         next(groups)  # another column has a key of its own

@@ -12,13 +12,13 @@ from millrace.errors import LakeError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.directory import build_directory_index
 from millrace.loading.index import DatasetIndex, RowGroup
-from millrace.loading.pool import row_groups_in_order
+from millrace.loading.pool import Readers
 
 NUMBER = ColumnSpec(name="number", dtype="int64")
 
 
 def numbers(index: DatasetIndex, loading: LoadingConfig) -> list[int]:
-    with row_groups_in_order(index, range(len(index.row_groups)), [NUMBER], num_threads=2, loading=loading) as groups:
+    with Readers([NUMBER], num_threads=2, loading=loading).in_order(index, range(len(index.row_groups))) as groups:
         return [number for _, values in groups for number in values["number"].tolist()]
 
 

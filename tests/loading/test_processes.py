@@ -20,7 +20,7 @@ from millrace.config.models import LoadingConfig
 from millrace.errors import ContractError, LakeError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index
-from millrace.loading.pool import row_groups_in_order
+from millrace.loading.pool import Readers
 
 ONE = LoadingConfig(pool="processes", num_readers=1)
 TWO = LoadingConfig(pool="processes", num_readers=2)
@@ -43,10 +43,10 @@ def sockets() -> list[str]:
 
 
 def test_rows_of_processes(numbered_files):
-    """All kinds of columns, many row groups, left early once: no process and no socket stays."""
+    """All kinds of columns, many row groups; when nobody holds the readers any more, no process and no socket stays."""
     index = open_index(numbered_files([3, 4] * 20, [5]), partitions={})
     order = list(range(len(index.row_groups)))[::-1]
-    with row_groups_in_order(index, order, [NUMBER, ROW_ID, TOKENS], num_threads=1, loading=TWO) as groups:
+    with Readers([NUMBER, ROW_ID, TOKENS], num_threads=1, loading=TWO).in_order(index, order) as groups:
         found = list(groups)
     assert [number for number, _ in found] == order
     rows = [row for _, values in found[::-1] for row in values["number"].tolist()]
@@ -57,11 +57,33 @@ def test_rows_of_processes(numbered_files):
     assert own_readers() == []
 
 
+def test_processes_are_kept_until_nobody_needs_them(numbered_files):
+    """An epoch that is left early does not leak into the next; two at the same time have processes of their own."""
+    index = open_index(numbered_files([2] * 40), partitions={})
+    readers = Readers([NUMBER], num_threads=1, loading=ONE)
+    with readers.in_order(index, range(40)) as groups:
+        next(groups)
+        first = own_readers()
+    with readers.in_order(index, range(39, -1, -1)) as groups:
+        assert own_readers() == first
+        with readers.in_order(index, [7]) as others:
+            assert [values["number"].tolist() for _, values in others] == [[14, 15]]
+            assert len(own_readers()) == 2
+        assert [number for number, _ in groups] == list(range(39, -1, -1))
+    (left,) = own_readers()
+    left.kill()
+    left.wait()
+    with readers.in_order(index, [3]) as groups:
+        assert [values["number"].tolist() for _, values in groups] == [[6, 7]]
+    readers.close()
+    assert own_readers() == []
+
+
 def test_left_early_in_a_thread_of_its_own(numbered_files):
     """tf.data reads in threads that come and go; the readers live as long as the epoch, not as the thread that started them."""
     index = open_index(numbered_files([2] * 50), partitions={})
     entered = []
-    context = row_groups_in_order(index, range(50), [NUMBER], num_threads=1, loading=ONE)
+    context = Readers([NUMBER], num_threads=1, loading=ONE).in_order(index, range(50))
     thread = threading.Thread(target=lambda: entered.append(context.__enter__()))
     thread.start()
     thread.join()
@@ -79,7 +101,7 @@ def test_error_of_a_reader_arrives_as_itself_once_and_quietly(numbered_files, ca
     missing = ColumnSpec(name="label", dtype="int32")
     with (
         pytest.raises(ContractError) as caught,
-        row_groups_in_order(index, range(10), [missing], num_threads=1, loading=ONE) as groups,
+        Readers([missing], num_threads=1, loading=ONE).in_order(index, range(10)) as groups,
     ):
         list(groups)
     assert caught.value.expected == "the columns label"
@@ -90,7 +112,7 @@ def test_reader_that_is_killed_ends_the_epoch(numbered_files):
     index = open_index(numbered_files([2] * 400), partitions={})
     with (
         pytest.raises(LakeError) as caught,
-        row_groups_in_order(index, range(400), [NUMBER], num_threads=1, loading=TWO) as groups,
+        Readers([NUMBER], num_threads=1, loading=TWO).in_order(index, range(400)) as groups,
     ):
         next(groups)
         victim = own_readers()[0]
@@ -131,7 +153,7 @@ def test_readers_end_when_their_parent_is_killed(numbered_files):
 
 def test_reader_that_hangs_does_not_hold_the_end_up(numbered_files):
     index = open_index(numbered_files([2] * 400), partitions={})
-    with row_groups_in_order(index, range(400), [NUMBER], num_threads=1, loading=ONE) as groups:
+    with Readers([NUMBER], num_threads=1, loading=ONE).in_order(index, range(400)) as groups:
         next(groups)
         own_readers()[0].suspend()
         began = time.monotonic()

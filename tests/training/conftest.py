@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import WriterProperties, write_deltalake
+from pyspark.sql import SparkSession
 
-from millrace.config.models import ModelConfig, TrainingConfig
+from millrace import observe
+from millrace.config.models import TrainingConfig
+from millrace.config.network import MlpConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
 from millrace.training.request import TrainRequest
+from tests.training.faults import Log, plant
 
 
 @pytest.fixture(scope="session")
@@ -41,21 +46,55 @@ def digits_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def make_request(digits_uri: str, tmp_path: Path) -> Callable[..., TrainRequest]:
-    """A request with settings of its own, by TrainingConfig's names; checkpoints go to the test's directory."""
+def digits_copy(digits_uri: str, tmp_path: Path) -> str:
+    """The same table in the test's own directory, to be spoilt."""
+    return str(shutil.copytree(digits_uri, tmp_path / "lake"))
 
-    def make(*, label: str = "digit", checkpoints: str = "checkpoints", **settings: object) -> TrainRequest:
-        defaults = {"batch_size": 48, "epochs": 4, "seed": 5, "num_workers": 1}
-        return TrainRequest(
-            train=build_index(digits_uri, version=0, partitions={"split": "train"}),
-            validation=build_index(digits_uri, version=0, partitions={"split": "validation"}),
-            feature=ColumnSpec(name="image", dtype="uint8", shape=(8, 8, 1)),
-            divisor=16.0,
-            label=label,
-            num_classes=10,
-            model=ModelConfig(family="mlp", hidden=(32,)),
-            training=TrainingConfig.model_validate(defaults | settings),
-            checkpoints=str(tmp_path / checkpoints),
-        )
+
+def digits_request(uri: str, directory: Path, *, label: str = "digit", **settings: object) -> TrainRequest:
+    """A request to train on digits, with settings of its own by TrainingConfig's names; checkpoints go to `directory`."""
+    defaults = {"batch_size": 48, "epochs": 4, "seed": 5, "num_workers": 1}
+    return TrainRequest(
+        train=build_index(uri, version=0, partitions={"split": "train"}),
+        validation=build_index(uri, version=0, partitions={"split": "validation"}),
+        feature=ColumnSpec(name="image", dtype="uint8", shape=(8, 8, 1)),
+        divisor=16.0,
+        label=label,
+        num_classes=10,
+        model=MlpConfig(hidden=(32,)),
+        training=TrainingConfig.model_validate(defaults | settings),
+        checkpoints=str(directory),
+        board=str(directory / "board"),
+    )
+
+
+@pytest.fixture
+def make_request(digits_uri: str, tmp_path: Path) -> Callable[..., TrainRequest]:
+    """`digits_request` in the test's own directory."""
+
+    def make(*, directory: str = "checkpoints", **settings: object) -> TrainRequest:
+        return digits_request(digits_uri, tmp_path / directory, **settings)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """What the log says meanwhile, from warnings on."""
+    kept = Log()
+    observe.LOG.addHandler(kept)
+    yield kept
+    observe.LOG.removeHandler(kept)
+
+
+@pytest.fixture
+def inject(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Plants a fault, by `faults.plant`'s arguments, in the workers of this session; gives its directory."""
+
+    def plant_here(**fault: object) -> Path:
+        directory = tmp_path / "fault"
+        plant(directory, **fault)  # type: ignore[arg-type]
+        monkeypatch.setitem(spark.sparkContext.environment, "PYTHONPATH", str(directory))
+        return directory
+
+    return plant_here

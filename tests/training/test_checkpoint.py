@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from millrace.errors import TrainingError
+from millrace.training.board import Point
 from millrace.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -21,7 +23,16 @@ from millrace.training.checkpoint import (
 def checkpoint_of(epoch: int, *, fingerprint: str = "run") -> Checkpoint:
     rows = ({"epoch": epoch, "step": 10 * epoch, "split": "train", "metric": "loss", "value": 0.5},)
     return Checkpoint(
-        progress=Progress(fingerprint=fingerprint, epoch=epoch, step=10 * epoch, num_rows_seen=100 * epoch, rows=rows),
+        progress=Progress(
+            fingerprint=fingerprint,
+            epoch=epoch,
+            step=10 * epoch,
+            num_rows_seen=100 * epoch,
+            sums=(0.1, 2.0, 3.0),
+            seconds=0.7,
+            rows=rows,
+            curve=(Point("step/loss", 10 * epoch, 1e9 + 0.123, 0.5),),
+        ),
         weights=(np.full((2, 3), epoch, dtype=np.float32), np.zeros(3, dtype=np.float32)),
         optimizer=(np.array(10 * epoch, dtype=np.int64),),
     )
@@ -46,10 +57,16 @@ def test_on_another_file_system():
     assert read_checkpoint(uri).progress.epoch == 2
 
 
-def test_newest_three_are_kept(tmp_path):
-    for epoch in range(1, 6):
-        write_checkpoint(str(tmp_path), checkpoint_of(epoch))
-    assert sorted(file.name for file in tmp_path.iterdir()) == [f"epoch-00000{epoch}.ckpt" for epoch in (3, 4, 5)]
+def test_newest_ones_are_kept_whole_epochs_or_not(tmp_path):
+    for epoch, step_in_epoch in ((1, 0), (1, 5), (1, 10), (2, 0), (2, 5)):
+        progress = replace(checkpoint_of(epoch).progress, step_in_epoch=step_in_epoch)
+        write_checkpoint(str(tmp_path), replace(checkpoint_of(epoch), progress=progress), keep=3)
+    names = ["epoch-000001-step-00000010.ckpt", "epoch-000002-step-00000005.ckpt", "epoch-000002.ckpt"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    found, _ = newest_checkpoint(str(tmp_path), "run", max_epoch=9)
+    assert found == str(tmp_path / "epoch-000002-step-00000005.ckpt")
+    found, _ = newest_checkpoint(str(tmp_path), "run", max_epoch=2)
+    assert found == str(tmp_path / "epoch-000002.ckpt")
 
 
 @pytest.mark.parametrize("damage", ["torn", "empty", "flipped", "header"])

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from millrace.training.heartbeat import EXIT_DRIVER_LOST, Heartbeat, HeartbeatServer
+from millrace.training.heartbeat import EXIT_DRIVER_LOST, Heartbeat
+from millrace.training.listener import HeartbeatServer
 
 WORKER = """
 import sys, time
@@ -52,7 +53,10 @@ def test_worker_ends_at_once_when_the_driver_hangs_up():
         wait_for(lambda: server.states().get(1) is not None and server.states()[1].step == 1)
         server.hang_up()
         assert worker.wait(timeout=10) == EXIT_DRIVER_LOST
-        assert (server.states()[1].connected, server.states()[1].reacted) == (True, True)
+        state = server.states()[1]
+        assert (state.connected, state.reacted) == (True, True)
+        assert 'File "<string>", line 6, in <module>' in state.stack  # where it slept
+        assert (state.waits, state.kind) == (False, "step")
 
 
 def test_process_that_stands_still_is_told_from_one_that_waits():

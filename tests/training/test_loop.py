@@ -52,14 +52,80 @@ def test_validation_sums_are_exact(make_request):
 
 
 def test_goes_on_from_the_last_epoch_bit_for_bit(make_request):
-    whole = run(make_request(checkpoints="whole"))
-    run(make_request(checkpoints="parts", epochs=2))
-    rest = run(make_request(checkpoints="parts"))
+    whole = run(make_request(directory="whole"))
+    run(make_request(directory="parts", epochs=2))
+    rest = run(make_request(directory="parts"))
     assert rest.first_epoch == 3
     assert rest.weight_hash == whole.weight_hash
-    timeless = [[{**row, "rows_per_second": 0} for row in result.rows] for result in (whole, rest)]
-    assert timeless[0] == timeless[1]
+    assert timeless(rest) == timeless(whole)
     assert (rest.num_steps, rest.num_rows_seen) == (whole.num_steps, whole.num_rows_seen)
+
+
+class StoppedError(Exception):
+    """The process ends here, as far as the loop is concerned."""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        1,  # the first of an epoch
+        17,  # in the middle
+        32,  # the last; its epoch is not validated yet
+        33,  # the first of the next
+        64,
+    ],
+)
+def test_goes_on_from_any_step_bit_for_bit(make_request, step):
+    settings = {"epochs": 2, "checkpoints": {"every_steps": step}}
+    whole = run(make_request(directory="whole", **settings))
+
+    def stop(kind, **fields):
+        # the checkpoint of the step has been written when the next thing is told
+        if (kind == "step" and fields["step"] == step + 1) or (kind == "validation" and fields["step"] == step):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(make_request(directory="parts", **settings), stop)
+    rest = run(make_request(directory="parts", **settings))
+    assert (rest.first_epoch, rest.first_step) == ((step - 1) // 32 + 1, step + 1)
+    assert rest.weight_hash == whole.weight_hash
+    assert timeless(rest) == timeless(whole)
+    assert (rest.num_steps, rest.num_rows_seen) == (64, 2 * 1500)
+
+
+def timeless(result):
+    return [{**row, "rows_per_second": 0} for row in result.rows]
+
+
+def test_saves_by_the_clock(make_request, tmp_path):
+    """A clock that is always over makes a checkpoint after each step."""
+    run(make_request(epochs=1, checkpoints={"every_minutes": 1e-9, "keep": 100}))
+    found = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.ckpt"))
+    assert found == [*(f"epoch-000000-step-{step:08d}.ckpt" for step in range(1, 33)), "epoch-000001.ckpt"]
+
+
+def test_stops_early_with_the_weights_of_the_best_epoch(make_request):
+    recorder = Recorder()
+    settings = {"epochs": 9, "early_stop": {"patience": 5, "min_delta": 100.0}, "checkpoints": {"keep": 1}}
+    result = run(make_request(directory="early", **settings), recorder)
+    assert {row["epoch"] for row in result.rows} == {1, 2, 3, 4, 5, 6}
+    assert (result.epoch, result.num_steps, result.num_rows_seen) == (1, 32, 1500)
+    assert result.weights.endswith("epoch-000001.ckpt")
+    assert result.weight_hash == run(make_request(directory="one", epochs=1)).weight_hash
+    assert ("log", {"message": "no better for 5 epochs: the weights are those of epoch 1"}) in recorder.events
+    again = run(make_request(directory="early", **settings))
+    assert (again.weight_hash, again.rows, again.epoch, again.first_epoch) == (result.weight_hash, result.rows, 1, 7)
+
+
+def test_early_stop_needs_rows_to_validate_on(make_request):
+    from dataclasses import replace
+
+    with pytest.raises(PlanError) as caught:
+        run(replace(make_request(early_stop={}), validation=None))
+    assert str(caught.value) == (
+        "training: expected rows to validate on, for training.early_stop; found none. "
+        "Give split.validation or split.fractions.validation some rows, or leave early_stop out."
+    )
 
 
 def test_finished_run_is_not_done_again(make_request):
@@ -97,7 +163,7 @@ def test_without_validation_rows(make_request, digits_uri):
 
     nothing = build_index(digits_uri, version=0, partitions={"split": "test"})
     for validation in (None, nothing):
-        result = run(replace(make_request(epochs=1, checkpoints=str(validation is None)), validation=validation))
+        result = run(replace(make_request(epochs=1, directory=str(validation is None)), validation=validation))
         assert {row["split"] for row in result.rows} == {"train"}
 
 

@@ -7,14 +7,18 @@ from collections import deque
 import pytest
 
 from millrace.config.models import TrainingConfig
-from millrace.training.heartbeat import RankState
+from millrace.training.listener import RankState
 from millrace.training.watchdog import silent_ranks
 
 CONFIG = TrainingConfig(heartbeat_timeout_seconds=10, first_step_timeout_seconds=120)
 
 
-def state(rank: int, kind: str, *, ago: float, step: int = 5, step_seconds: tuple[float, ...] = (0.1,)) -> RankState:
-    return RankState(rank, 1, "host", 1000.0 - ago, kind=kind, step=step, step_seconds=deque(step_seconds))
+def state(
+    rank: int, kind: str, *, ago: float, step: int = 5, step_seconds: tuple[float, ...] = (0.1,), start_seconds: float = 0.0
+) -> RankState:
+    return RankState(
+        rank, 1, "host", 1000.0 - ago, kind=kind, step=step, step_seconds=deque(step_seconds), start_seconds=start_seconds
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,11 +32,17 @@ def state(rank: int, kind: str, *, ago: float, step: int = 5, step_seconds: tupl
         ([state(0, "hello", ago=121, step=0)], [0]),
         ([state(0, "load", ago=100, step=0)], []),
         ([state(0, "load", ago=11)], [0]),
-        ([state(0, "epoch", ago=100)], []),
+        ([state(0, "epoch", ago=9)], []),
+        ([state(0, "epoch", ago=11)], [0]),
+        ([state(0, "epoch", ago=29, start_seconds=15.0)], []),  # it took 15 s to the first step, and may take 30 s to the next
+        ([state(0, "epoch", ago=31, start_seconds=15.0)], [0]),
+        ([state(0, "epoch", ago=121, start_seconds=100.0)], [0]),
+        ([state(0, "step", ago=11, start_seconds=15.0)], [0]),
         ([state(0, "validation", ago=11)], [0]),
         ([state(0, "checkpoint", ago=11)], [0]),
         ([state(0, "checkpoint", ago=1), state(1, "wait", ago=500)], []),  # rank 1 waits for rank 0's checkpoint
-        ([state(0, "wait", ago=121), state(1, "wait", ago=1)], [0]),
+        ([state(0, "wait", ago=500), state(1, "wait", ago=1)], []),  # rank 1 has only just come
+        ([state(0, "wait", ago=500), state(1, "wait", ago=11)], [0, 1]),
         ([state(0, "done", ago=500), state(1, "step", ago=1)], []),
         ([state(0, "error", ago=500)], []),
     ],

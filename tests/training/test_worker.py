@@ -5,22 +5,52 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from millrace.errors import PlanError, find_in
-from millrace.training.worker import _describe, clean_environment, is_collective
+from millrace.training.worker import _describe, clean_environment, device_of, is_collective
 
 
 def test_only_allowed_variables_stay():
     environment = dict.fromkeys(
         [
-            *("PATH", "HOME", "LANG", "LC_ALL", "JAVA_HOME", "HOROVOD_RANK", "OMP_NUM_THREADS", "MILLRACE_DATA", "PYTHONPATH"),
+            *(
+                "PATH",
+                "HOME",
+                "LANG",
+                "LC_ALL",
+                "JAVA_HOME",
+                "HOROVOD_RANK",
+                "OMP_NUM_THREADS",
+                "PYTHONPATH",
+                "TF_CPP_MIN_LOG_LEVEL",
+            ),
             *("AWS_SECRET_ACCESS_KEY", "_HOROVOD_SECRET_KEY", "PYSPARK_GATEWAY_SECRET", "CANARY", "MILLRACE_SECRET"),
+            *("MILLRACE_DATA", "TF_VAR_password", "TF_TOKEN_host", "TF_VAR_user", "HOROVOD_API_KEY", "TF_CPP_MIN_LOG_LEVEL"),
         ],
         "value",
     )
     clean_environment(environment)
     assert sorted(environment) == [
-        *("HOME", "HOROVOD_RANK", "JAVA_HOME", "LANG", "LC_ALL", "MILLRACE_DATA", "OMP_NUM_THREADS", "PATH", "PYTHONPATH"),
+        *("HOME", "HOROVOD_RANK", "JAVA_HOME", "LANG", "LC_ALL", "OMP_NUM_THREADS", "PATH", "PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "local_rank", "device"),
+    [
+        (["3"], None, 0, "3"),
+        (["3"], "0,1", 1, "3"),  # Spark's word counts
+        (["3", "4"], None, 0, "3"),  # a rank drives one
+        ([], None, 1, "1"),
+        ([], "4, 5", 1, "5"),
+        ([], "GPU-a,GPU-b", 0, "GPU-a"),
+        ([], "4", 1, ""),
+        ([], "", 0, ""),
+    ],
+)
+def test_device_of_a_rank(gpus, visible, local_rank, device):
+    assert device_of(gpus, visible, local_rank) == device
 
 
 def test_our_errors_keep_their_fields_on_the_way():

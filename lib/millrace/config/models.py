@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A part of a pipeline file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+from millrace.config.network import CnnConfig, ModelConfig
+from millrace.config.optimizing import EarlyStopConfig, OptimizerConfig
+from millrace.config.section import Column, Fraction, Name, Named, OffIsAWord, Section
+from millrace.observe import has_credentials, mask
 
 
-class Named(Section):
-    """A file of its own, called after its name."""
+def _number_or_auto(value: object) -> object:
+    text = str(value).strip()
+    if text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(f"{value!r} is neither auto nor a whole number above 0")
+    return text if text == "auto" else int(text)
 
-    name: Name
+
+NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class SourceConfig(Section):
@@ -37,6 +36,14 @@ class SourceConfig(Section):
     """A small data set that is written to `path` where nothing is there yet."""
     on_missing: Literal["fail", "retry", "skip"] = "fail"
     """When no file is there: end with exit code 2, with 1 (try later), or go on with what the lake has."""
+
+    @field_validator("path")
+    @classmethod
+    def _path_without_credentials(cls, path: str) -> str:
+        """Addresses are kept in tables and logs; what opens a store comes from its own environment or files."""
+        if has_credentials(path):
+            raise ValueError(f"{mask(path)} holds a password or token, which belongs to the store's own environment or files")
+        return path
 
 
 class QualityConfig(Section):
@@ -102,28 +109,23 @@ class LabelConfig(Section):
     kind: Literal["class"]
 
 
-class ModelConfig(Section):
-    """The network."""
+class CheckpointConfig(Section):
+    """When training is saved, apart from the end of each epoch."""
 
-    family: Literal["mlp"]
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (512,)
-    """Units of each hidden layer."""
-    activation: Literal["relu", "gelu", "tanh", "sigmoid", "elu", "selu"] = "relu"
-
-
-class OptimizerConfig(Section):
-    """The optimizer, by its Keras name."""
-
-    name: Literal["adam", "sgd", "rmsprop"] = "adam"
-    learning_rate: float = Field(default=0.001, gt=0.0)
+    every_steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps, counted over all epochs."""
+    every_minutes: float | None = Field(default=10.0, gt=0.0)
+    """Since the last checkpoint. None: never by the clock."""
+    keep: int = Field(default=3, gt=0)
+    """The newest that are kept: one, and others to fall back on where it is damaged."""
 
 
 class LoadingConfig(Section):
     """How rows are read. None of it changes which rows a step gets."""
 
     pool: Literal["threads", "processes"] = "threads"
-    """Readers are threads of the worker, or processes, which start within seconds in every epoch: for columns that are slow to
-    decode, and stores whose client holds Python's lock."""
+    """Readers are threads of the worker, or processes, which take seconds to start: for columns that are slow to decode, and
+    stores whose client holds Python's lock."""
     num_readers: int | None = Field(default=None, gt=0)
     """None: one for each of the worker's threads, at most 4."""
     row_groups_ahead: int | None = Field(default=None, gt=0)
@@ -135,6 +137,17 @@ class LoadingConfig(Section):
     """What the cache may take; what was used longest ago goes first."""
 
 
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")]
+    | Annotated[
+        dict[str, Annotated[float, Field(ge=0.0)]],
+        BeforeValidator(lambda weights: {str(name): weight for name, weight in weights.items()}),  # YAML reads digits as numbers
+        Tag("weights"),
+    ],
+    Discriminator(lambda value: "weights" if isinstance(value, dict) else "word"),
+]
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -143,8 +156,19 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Rows per optimizer step over all workers together."""
     epochs: int = Field(default=5, gt=0)
-    num_workers: int = Field(default=1, gt=0)
-    """Horovod processes; each takes one of Spark's task slots."""
+    class_weights: ClassWeights | None = None
+    """What a row counts in the loss by its class's name (1 where none is given), or balanced: the number of rows / (the number of
+    classes * the class's rows). Metrics count every row once."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights are float32 all the same, and so are exports (Micikevicius et al., 2018)."""
+    micro_batches: int = Field(default=1, gt=0)
+    """Parts that a worker computes its share of a batch in, one after the other, to save memory. Without batch norm and dropout
+    the result is the same."""
+    compression: Annotated[Literal["off", "fp16"], OffIsAWord] = "off"
+    """How gradients travel between workers."""
+    num_workers: NumWorkers = 1
+    """Horovod processes; each takes one of Spark's task slots. auto: all the slots that Spark has (as many as GPUs where tasks
+    ask for them), at most virtual_shards."""
     threads_per_worker: int = Field(default=1, gt=0)
     """Threads that TensorFlow computes with in each worker."""
     seed: int = Field(default=0, ge=0)
@@ -154,12 +178,16 @@ class TrainingConfig(Section):
     """Decoded bytes that a shuffle window holds, over all shards."""
     memory_limit_bytes: int = Field(default=4 * 1024**3, gt=0)
     """What the windows and row groups of one worker may take, by the plan."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    early_stop: EarlyStopConfig | None = None
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
     start_timeout_seconds: int = Field(default=120, gt=0)
     """How long to wait for Spark to start the workers."""
+    max_restarts: int = Field(default=2, ge=0)
+    """How often a run goes on by itself from its last checkpoint, after a worker has died, fallen silent or not started."""
 
 
 class PublishConfig(Section):
@@ -185,6 +213,9 @@ class PipelineConfig(Named):
     def _model_has_label(self) -> PipelineConfig:
         if (self.model is None) != (self.label is None):
             raise ValueError("model and label go together: give both, or neither (the night then ends at gold)")
+        shape = self.features[0].shape
+        if isinstance(self.model, CnnConfig) and len(shape) != 3:
+            raise ValueError(f"a cnn takes images of shape [height, width, channel], and the feature's is {list(shape)}")
         return self
 
     @property

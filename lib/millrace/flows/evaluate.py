@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -18,7 +17,7 @@ from millrace.evaluation.metrics import Metric, classification_metrics, confusio
 from millrace.evaluation.tables import confusion_table, evaluation_table, predicted_indices, predictions_table
 from millrace.flows import train
 from millrace.flows.context import Context
-from millrace.lake import small
+from millrace.lake import artifacts, small
 from millrace.lake.layout import CONFUSION, EVALUATION, predictions
 from millrace.lake.ledger import Attempt, TableVersion
 from millrace.loading.columns import ColumnSpec
@@ -128,9 +127,7 @@ def draw_confusion(attempt: Attempt, evaluated: Evaluated, classes: tuple[str, .
     with observe.timed("publish/plots"):
         picture = png_bytes(confusion_figure(evaluated.counts, classes=classes, title=attempt.run.run_id))
         address = attempt.lake.artifacts(attempt.run.pipeline, attempt.run.run_id, "plots", "confusion.png")
-        files, path = fsspec.core.url_to_fs(address)
-        files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        files.pipe_file(path, picture)
+        artifacts.write_bytes(address, picture)
 
 
 def _replace(attempt: Attempt, table: str, rows: pa.Table) -> TableVersion:

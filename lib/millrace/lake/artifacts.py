@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from millrace.errors import LakeError
+
+UNFINISHED = ".tmp"
+"""How the name of a file ends that is being written, or whose writer was killed."""
 
 _REMEDY = "Run the step that writes it, with --force."
 
 
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes `content` to `uri`, whole or not at all, and on this machine's disks for good. Raises OSError."""
+    files, target = fsspec.core.url_to_fs(uri)
+    unfinished = f"{target}.{uuid.uuid4().hex}{UNFINISHED}"
+    if isinstance(files, LocalFileSystem):
+        _write_local(Path(target), Path(unfinished), content)
+        return
+    files.makedirs(target.rpartition("/")[0], exist_ok=True)
+    files.pipe_file(unfinished, content)
+    files.mv(unfinished, target)
+
+
+def _write_local(target: Path, unfinished: Path, content: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    directory = os.open(target.parent, os.O_RDONLY)  # the rename itself must reach the disk too
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
 def write_text(uri: str, text: str) -> None:
     """Writes `text` to `uri`, whole or not at all."""
-    files, path = fsspec.core.url_to_fs(uri)
-    files.makedirs(path.rpartition("/")[0], exist_ok=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    with files.open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    files.mv(temporary, path)
+    write_bytes(uri, text.encode())
 
 
 def write_json(uri: str, value: Any) -> None:
@@ -43,3 +74,19 @@ def read_json(uri: str) -> Any:
         return json.loads(read_text(uri))
     except ValueError as error:
         raise LakeError("artifacts", expected=f"JSON in {uri}", found=str(error), remedy=_REMEDY) from None
+
+
+def names(directory: str) -> list[str]:
+    """What lies in a directory, sorted; nothing where there is none."""
+    files, path = fsspec.core.url_to_fs(directory)
+    files.invalidate_cache()
+    return (
+        sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in files.ls(path, detail=False)) if files.exists(path) else []
+    )
+
+
+def remove(uri: str) -> None:
+    """Removes a file; that it is gone already is fine."""
+    files, path = fsspec.core.url_to_fs(uri)
+    with suppress(FileNotFoundError):
+        files.rm_file(path)

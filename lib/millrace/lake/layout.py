@@ -12,6 +12,7 @@ import fsspec
 
 from millrace.errors import LakeError
 from millrace.lake import artifacts
+from millrace.observe import has_credentials, mask
 
 LAYOUT_VERSION = 1
 _MARK = "_millrace.json"
@@ -74,6 +75,13 @@ class Lake:
         """The lake at a path or a URI. Raises LakeError for an address that says neither."""
         if not address.strip():
             raise LakeError("lake", expected="--lake PATH or URI", found="nothing", remedy="For example --lake ./lake.")
+        if has_credentials(address):
+            raise LakeError(
+                "lake",
+                expected="an address without a password or token, because it is kept in tables and logs",
+                found=mask(address),
+                remedy="Leave it to the store's own environment or files, such as ~/.aws/credentials, or to Spark's settings.",
+            )
         parts = urlsplit(address)
         if parts.scheme != "file" and "://" in address:
             return cls(address.rstrip("/"))

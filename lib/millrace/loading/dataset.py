@@ -81,14 +81,19 @@ class Dataset:
         return f"{self.num_rows:,} rows of {self.index.uri}{version}: {self.steps_per_epoch:,} steps an epoch"
 
     def __iter__(self) -> Iterator[Batch]:
-        for epoch in range(self.epochs):
-            yield from self.batches(epoch)
+        return self.stream()
 
-    def batches(self, epoch: int, *, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0, from `first_step` on; what comes before is not read.
+    def stream(self, *, first_epoch: int = 0, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of all epochs, from a step of an epoch on; what comes before is not read.
 
         Raises LakeError and ContractError where a file is gone, damaged or does not decode.
         """
+        reader = self._reader()
+        for epoch in range(first_epoch, self.epochs):
+            yield from reader.batches(epoch, first_step=first_step if epoch == first_epoch else 0)
+
+    def batches(self, epoch: int, *, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, counted from 0; see `stream`."""
         return self._reader().batches(epoch, first_step=first_step)
 
     def tf_data(self, *, first_epoch: int = 0, first_step: int = 0, with_lengths: bool = False) -> tf.data.Dataset:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ from millrace.loading.files import RowGroupFile
 from millrace.loading.index import DatasetIndex
 from millrace.loading.processes import ReaderProcesses, outlive_no_parent
 from millrace.loading.wire import pack, unpack
+
+Order = Sequence[int] | npt.NDArray[np.int64]
 
 DEFAULTS = LoadingConfig()
 _OPEN_FILES = 16  # file handles that each reader keeps
@@ -58,6 +62,7 @@ def held_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
 class _Done:
     """What a worker publishes: the decoded columns, or what went wrong."""
 
+    turn: int
     place: int
     columns: RowGroupColumns | None
     error: Exception | None
@@ -67,13 +72,16 @@ class _DoneAsBytes:
     """`_Done` on its way from a reader process."""
 
     def serialize(self, done: _Done) -> memoryview:
-        return pack(done.columns or {}, {"place": done.place, "error": None if done.error is None else _as_text(done.error)})
+        return pack(
+            done.columns or {},
+            {"turn": done.turn, "place": done.place, "error": None if done.error is None else _as_text(done.error)},
+        )
 
     def deserialize(self, data: memoryview) -> _Done:
         columns, fields = unpack(data)
         if fields["error"] is None:
-            return _Done(fields["place"], columns, None)
-        return _Done(fields["place"], None, find_in(fields["error"]) or RuntimeError(fields["error"]))
+            return _Done(fields["turn"], fields["place"], columns, None)
+        return _Done(fields["turn"], fields["place"], None, find_in(fields["error"]) or RuntimeError(fields["error"]))
 
 
 def _as_text(error: Exception) -> str:
@@ -102,12 +110,12 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
         self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
         self._open: OrderedDict[str, RowGroupFile] = OrderedDict()
 
-    def process(self, *, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
+    def process(self, *, turn: int, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
         key = repr((uri, identity, row_group, num_rows, self._specs))
         try:
-            done = _Done(place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
+            done = _Done(turn, place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
         except Exception as error:  # it is raised again by the thread that takes the results
-            done = _Done(place, None, error)
+            done = _Done(turn, place, None, error)
         self.publish_func(done)
 
     def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
@@ -145,8 +153,8 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
 class _Items(Sequence[Mapping[str, object]]):
     """What the ventilator gives out, made when it is asked for: a list of a million dicts would take half a gigabyte."""
 
-    def __init__(self, index: DatasetIndex, order: Sequence[int] | npt.NDArray[np.int64]) -> None:
-        self._index, self._order = index, order
+    def __init__(self, index: DatasetIndex, order: Order, turn: int) -> None:
+        self._index, self._order, self._turn = index, order, turn
 
     def __len__(self) -> int:
         return len(self._order)
@@ -154,6 +162,7 @@ class _Items(Sequence[Mapping[str, object]]):
     def __getitem__(self, place: Any) -> Any:
         index, group = self._index, self._index.row_groups[int(self._order[place])]
         return {
+            "turn": self._turn,
             "place": place,
             "uri": index.files[group.file],
             "identity": index.identity_of(group.file),
@@ -180,48 +189,80 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
         super().processed_item()
 
 
-@contextmanager
-def row_groups_in_order(
-    index: DatasetIndex,
-    order: Sequence[int] | npt.NDArray[np.int64],
-    columns: Sequence[ColumnSpec],
-    *,
-    num_threads: int,
-    loading: LoadingConfig = DEFAULTS,
-) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
-    """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in exactly that order.
+class Readers:
+    """Reads row groups, order after order. Threads live as long as an order; processes, slow to start, as long as this object.
 
-    `num_threads` readers where `loading` names no number. They have ended and files are closed on leaving. Raises ConfigError
-    where the cache's directory cannot be used; while iterating, LakeError where a file is gone, damaged or not the one that was
-    indexed, or a reader process has died, and ContractError where the columns do not decode.
+    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used.
     """
-    if len(order) == 0:
-        yield iter(())
-        return
-    num_readers = loading.num_readers or num_threads
-    ahead = reads_ahead(num_threads, loading)
-    if loading.cache_directory:
-        RowGroupCache(loading.cache_directory, loading.cache_bytes)  # refused here, before a reader starts
-    pool = ReaderProcesses(num_readers, _DoneAsBytes()) if loading.pool == "processes" else ThreadPool(num_readers, 2 * ahead)
-    ventilator = _PlannedVentilator(pool.ventilate, _Items(index, order), ahead)
-    setup = _WorkerSetup(
-        columns=tuple(columns),
-        cache_directory=loading.cache_directory,
-        cache_bytes=loading.cache_bytes,
-        parent=os.getpid(),
-        socket_directory=getattr(pool, "directory", None),
-    )
-    pool.start(_RowGroupWorker, setup, ventilator)
-    try:
-        yield _in_order(pool, ventilator, order)
-    finally:
+
+    def __init__(self, columns: Sequence[ColumnSpec], *, num_threads: int, loading: LoadingConfig = DEFAULTS) -> None:
+        self.columns = tuple(columns)
+        self._loading = loading
+        self._num_readers = loading.num_readers or num_threads
+        self._ahead = reads_ahead(num_threads, loading)
+        self._turns = count()
+        self._idle: list[ReaderProcesses] = []
+        if loading.cache_directory:
+            RowGroupCache(loading.cache_directory, loading.cache_bytes)  # refused here, before a reader starts
+        self.close = weakref.finalize(self, _end_all, self._idle)
+        """Ends processes that are not in use; done by itself when nobody holds this object any more."""
+
+    @contextmanager
+    def in_order(self, index: DatasetIndex, order: Order) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
+        """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in that very order.
+
+        While iterating, raises LakeError where a file is gone, damaged or not the one that was indexed, or a reader process has
+        died, and ContractError where the columns do not decode.
+        """
+        if len(order) == 0:
+            yield iter(())
+            return
+        turn = next(self._turns)
+        pool = self._processes() if self._loading.pool == "processes" else ThreadPool(self._num_readers, 2 * self._ahead)
+        ventilator = _PlannedVentilator(pool.ventilate, _Items(index, order, turn), self._ahead)
+        try:
+            if isinstance(pool, ReaderProcesses):
+                ventilator.start()
+            else:
+                pool.start(_RowGroupWorker, self._setup(None), ventilator)
+            yield _in_order(pool, ventilator, order, turn)
+        finally:
+            ventilator.stop()
+            if isinstance(pool, ReaderProcesses) and not self._idle and pool.is_alive():
+                self._idle.append(pool)  # what is still on its way belongs to this turn, and the next one passes over it
+            else:
+                pool.stop()
+                pool.join()
+
+    def _processes(self) -> ReaderProcesses:
+        """Started processes that nobody else reads with."""
+        while self._idle:
+            pool = self._idle.pop()
+            if pool.is_alive():
+                return pool
+            pool.join()
+        pool = ReaderProcesses(self._num_readers, _DoneAsBytes())
+        pool.start(_RowGroupWorker, self._setup(pool.directory))
+        return pool
+
+    def _setup(self, socket_directory: str | None) -> _WorkerSetup:
+        return _WorkerSetup(
+            columns=self.columns,
+            cache_directory=self._loading.cache_directory,
+            cache_bytes=self._loading.cache_bytes,
+            parent=os.getpid(),
+            socket_directory=socket_directory,
+        )
+
+
+def _end_all(pools: list[ReaderProcesses]) -> None:
+    while pools:
+        pool = pools.pop()
         pool.stop()
         pool.join()
 
 
-def _in_order(
-    pool: Any, ventilator: _PlannedVentilator, order: Sequence[int] | npt.NDArray[np.int64]
-) -> Iterator[tuple[int, RowGroupColumns]]:
+def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int) -> Iterator[tuple[int, RowGroupColumns]]:
     early: dict[int, RowGroupColumns] = {}
     for place, number in enumerate(order):
         while place not in early:
@@ -235,6 +276,8 @@ def _in_order(
                     remedy="Start the run again; it goes on from its last checkpoint.",
                     retry=True,
                 ) from error
+            if done.turn != turn:
+                continue
             if done.error is not None:
                 raise done.error
             assert done.columns is not None

@@ -27,6 +27,7 @@ from millrace.errors import LakeError
 STAGE = "load"
 _POLL_MILLISECONDS = 100
 _PARENT_SECONDS = 0.5  # how often a reader looks whether its parent is still there
+_START_SECONDS = 60.0
 _END_SECONDS = 3.0  # how long a reader may take to end when told to
 _SOCKET_PATH_LIMIT = 90  # a Unix socket's address holds 107 letters
 _environment_lock = threading.Lock()
@@ -53,22 +54,34 @@ class ReaderProcesses(ProcessPool):  # type: ignore[misc]  # Petastorm has no ty
         self._num_sockets = 0
 
     def start(self, worker_class: type, worker_setup_args: Any = None, ventilator: Any = None) -> None:
-        """Starts the readers and waits for them. Raises LakeError where they do not start."""
+        """Starts the readers and waits for them. Raises LakeError where one dies or does not start in time."""
         try:
             with _importable():
                 super().start(worker_class, worker_setup_args, ventilator)
-        except BaseException as error:
+        except BaseException:
             self._kill()
             self.join()
-            if not isinstance(error, RuntimeError):
-                raise
-            raise LakeError(
-                STAGE,
-                expected=f"{self.workers_count} reader processes to start within 20 s",
-                found=str(error),
-                remedy="Start the run again, with fewer num_readers or with pool: threads.",
-                retry=True,
-            ) from error
+            raise
+
+    def _wait_for_workers_to_start(self) -> None:
+        """Petastorm's name; each reader sends one message when it can work."""
+        deadline = time.monotonic() + _START_SECONDS
+        for _ in range(self.workers_count):
+            while not self._results_receiver_poller.poll(_POLL_MILLISECONDS):
+                self._check_alive()
+                if time.monotonic() > deadline:
+                    raise LakeError(
+                        STAGE,
+                        expected=f"{self.workers_count} reader processes to start within {_START_SECONDS:g} s",
+                        found="fewer",
+                        remedy="Start the run again, with fewer num_readers or with pool: threads.",
+                        retry=True,
+                    )
+            self._results_receiver.recv()
+
+    def is_alive(self) -> bool:
+        """Whether no reader has ended."""
+        return all(process.poll() is None for process in self._workers)
 
     def get_results(self) -> Any:
         """The next result. Call it only while one is missing. Raises LakeError where a reader has died."""

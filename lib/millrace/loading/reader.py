@@ -15,7 +15,7 @@ from millrace.loading.buffers import Buffer, assemble, make_buffer
 from millrace.loading.columns import ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
-from millrace.loading.pool import DEFAULTS, held_ahead, row_groups_in_order
+from millrace.loading.pool import DEFAULTS, Readers, held_ahead
 
 Columns = dict[str, npt.NDArray[Any]]
 _NO_ROWS = np.empty(0, dtype=np.int64)
@@ -62,7 +62,7 @@ class PlannedReader:
         """
         assert np.array_equal(spec.row_group_rows, index.row_group_rows()), "the plan is of another index"
         self._index, self._spec, self._columns = index, spec, tuple(columns)
-        self._num_threads, self._loading = num_threads, loading
+        self.readers = Readers(columns, num_threads=num_threads, loading=loading)
         self._shards = shards_of_rank(spec.virtual_shards, world_size, rank)
         check_memory(
             spec,
@@ -77,14 +77,12 @@ class PlannedReader:
 
         `beat` is called in the calling thread for every row group that has arrived: a slow store does not look like a hang then.
         A rank without rows in a step gets one row of weight 0, so that every rank has a batch to take part with. Raises LakeError
-        and ContractError as `row_groups_in_order` does.
+        and ContractError as `Readers.in_order` does.
         """
         plan = EpochPlan(self._spec, epoch)
         pieces = plan.pieces(self._shards, first_step=first_step)
         order = pieces.read_order()
-        with row_groups_in_order(
-            self._index, order, self._columns, num_threads=self._num_threads, loading=self._loading
-        ) as row_groups:
+        with self.readers.in_order(self._index, order) as row_groups:
             windows = _Windows(plan, self._shards, pieces, self._columns, row_groups, beat)
             for step in range(first_step, self._spec.num_steps):
                 yield self._batch(windows, step)
@@ -175,12 +173,12 @@ def read_in_order(
     rank: int = 0,
     world_size: int = 1,
     num_threads: int = 1,
-    loading: LoadingConfig = DEFAULTS,
+    readers: Readers | None = None,
 ) -> Iterator[Batch]:
     """Every row once, in index order, `batch_size` rows at a time; the last batch may be shorter. For evaluation.
 
-    With `world_size`, rank r of W gets the rows from r*N//W up to (r+1)*N//W. Raises LakeError and ContractError as
-    `row_groups_in_order` does.
+    `readers` that are there already are used, of the same columns; else `num_threads` threads. With `world_size`, rank r of W
+    gets the rows from r*N//W up to (r+1)*N//W. Raises LakeError and ContractError as `Readers.in_order` does.
     """
     begin, end = (part * index.num_rows // world_size for part in (rank, rank + 1))
     starts = [0, *accumulate(group.num_rows for group in index.row_groups)]
@@ -188,7 +186,9 @@ def read_in_order(
     left = end - begin
     step = filled = 0
     buffers = {spec.name: make_buffer(spec, min(batch_size, left)) for spec in columns}
-    with row_groups_in_order(index, order, columns, num_threads=num_threads, loading=loading) as row_groups:
+    readers = readers or Readers(columns, num_threads=num_threads)
+    assert readers.columns == tuple(columns), "the readers decode other columns"
+    with readers.in_order(index, order) as row_groups:
         for number, values in row_groups:
             first, last = max(0, begin - starts[number]), min(end, starts[number + 1]) - starts[number]
             while first < last:

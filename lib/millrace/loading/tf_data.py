@@ -32,10 +32,8 @@ def as_tf_data(data: Dataset, *, first_epoch: int, first_step: int, with_lengths
         values = [batch.columns[spec.name] for spec in data.columns] + [batch.lengths[name] for name in ragged]
         return (*values, batch.weights) if weighted else tuple(values)
 
-    def batches() -> Iterator[Arrays]:
-        for epoch in range(first_epoch, data.epochs):
-            for batch in data.batches(epoch, first_step=first_step if epoch == first_epoch else 0):
-                yield arrays(batch)
+    def stacks() -> Iterator[Arrays]:
+        return _stacks(arrays(batch) for batch in data.stream(first_epoch=first_epoch, first_step=first_step))
 
     def structured(*tensors: tf.Tensor) -> Any:
         named = dict(zip([spec.name for spec in data.columns] + [f"{name}_length" for name in ragged], tensors, strict=False))
@@ -48,7 +46,7 @@ def as_tf_data(data: Dataset, *, first_epoch: int, first_step: int, with_lengths
     stacked = tuple(tf.TensorSpec((None, *spec.shape), spec.dtype) for spec in signature)
     num_steps = (data.epochs - first_epoch) * data.steps_per_epoch - first_step
     # unbatch takes the stack apart into whole batches
-    elements = tf.data.Dataset.from_generator(lambda: _stacks(batches()), output_signature=stacked).unbatch()
+    elements = tf.data.Dataset.from_generator(stacks, output_signature=stacked).unbatch()
     return elements.map(structured).apply(tf.data.experimental.assert_cardinality(num_steps)).prefetch(_BATCHES_READY)
 
 

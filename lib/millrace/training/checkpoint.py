@@ -1,4 +1,4 @@
-"""Checkpoints: one file for each epoch, complete or not there.
+"""Checkpoints: one file for each epoch, and within epochs as often as asked for; complete or not there.
 
 A file is a line of format and SHA-256, then a NumPy archive of the weights and the optimizer's variables with a JSON header. It
 is written under another name, forced to the disk and renamed; what is damaged all the same is passed over for the one before.
@@ -9,73 +9,89 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from millrace.errors import TrainingError
-from millrace.loading.files import local_path, read_bytes
+from millrace.lake import artifacts
+from millrace.loading.files import read_bytes
+from millrace.training.board import Point
 from millrace.training.request import Value
 
 STAGE = "checkpoint"
 _FORMAT = b"millrace-checkpoint-1"
-_NAME = re.compile(r"epoch-(\d{6})\.ckpt$")
-_UNFINISHED = ".tmp"
-KEEP = 3  # the newest, and two to fall back on
+_NAME = re.compile(r"epoch-(?P<epoch>\d{6})(-step-(?P<step>\d{8}))?\.ckpt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come at the end of an epoch."""
+    """How far a run has come, in the lineage of its weights."""
 
     fingerprint: str
     """TrainRequest.fingerprint of the run."""
-    epoch: int
+    epoch: int = 0
     """Epochs that are finished."""
-    step: int
-    """Optimizer steps so far."""
-    num_rows_seen: int
-    rows: tuple[dict[str, Value], ...]
-    """Rows of metrics/epochs so far."""
+    step: int = 0
+    """Optimizer steps over all epochs."""
+    step_in_epoch: int = 0
+    """Of them those in the epoch that is not finished; 0 at an epoch's end."""
+    num_rows_seen: int = 0
+    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Of the epoch that is not finished: loss, weight and correct rows (`training.step.Sums`)."""
+    seconds: float = 0.0
+    """Of the epoch that is not finished: how long its steps took."""
+    rows: tuple[dict[str, Value], ...] = ()
+    """Rows of metrics/epochs."""
+    curve: tuple[Point, ...] = ()
+    """What TensorBoard shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Everything that the next epoch starts from."""
+    """Everything that the next step starts from."""
 
     progress: Progress
     weights: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Model.variables."""
+    """In the order of keras.Model.weights."""
     optimizer: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Optimizer.variables."""
+    """In the order of TrainStep.variables."""
 
 
-def checkpoint_uri(directory: str, epoch: int) -> str:
-    """Where the checkpoint after `epoch` finished epochs lies."""
-    return f"{directory.rstrip('/')}/epoch-{epoch:06d}.ckpt"
+def checkpoint_uri(directory: str, epoch: int, step_in_epoch: int = 0) -> str:
+    """Where the checkpoint lies that was written `step_in_epoch` steps after `epoch` finished epochs."""
+    step = f"-step-{step_in_epoch:08d}" if step_in_epoch else ""
+    return f"{directory.rstrip('/')}/epoch-{epoch:06d}{step}.ckpt"
 
 
-def write_checkpoint(directory: str, checkpoint: Checkpoint, *, beat: Callable[[], None] = lambda: None) -> str:
-    """Writes atomically, removes all but the newest `KEEP`, and gives the address. `beat` is called as the work goes on.
+def write_checkpoint(
+    directory: str,
+    checkpoint: Checkpoint,
+    *,
+    keep: int = 3,
+    kept_epoch: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> str:
+    """Writes atomically, removes all but the newest `keep` and that of `kept_epoch`, and gives the address.
+
+    `beat` is called as the work goes on.
 
     Raises TrainingError where the place cannot be written.
     """
-    uri = checkpoint_uri(directory, checkpoint.progress.epoch)
+    uri = checkpoint_uri(directory, checkpoint.progress.epoch, checkpoint.progress.step_in_epoch)
     beat()
     content = _pack(checkpoint)
     try:
-        _write_atomically(uri, content)
+        artifacts.write_bytes(uri, content)
         beat()
-        for _, old in _list(directory)[:-KEEP]:
-            _remove(old)
+        for place, old in _list(directory)[:-keep]:
+            if place != (kept_epoch, 0):
+                artifacts.remove(old)
     except OSError as error:
         raise TrainingError(
             STAGE,
@@ -98,7 +114,9 @@ def read_checkpoint(uri: str) -> Checkpoint:
             header = json.loads(bytes(archive["header"]).decode())
             weights = tuple(archive[f"weights-{number}"] for number in range(header["num_weights"]))
             optimizer = tuple(archive[f"optimizer-{number}"] for number in range(header["num_optimizer"]))
-        progress = Progress(**(header["progress"] | {"rows": tuple(header["progress"]["rows"])}))
+        lists = {name: tuple(header["progress"][name]) for name in ("rows", "sums")}
+        curve = tuple(Point(*point) for point in header["progress"]["curve"])
+        progress = Progress(**(header["progress"] | lists | {"curve": curve}))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise TrainingError(
             STAGE,
@@ -112,8 +130,8 @@ def read_checkpoint(uri: str) -> Checkpoint:
 def newest_checkpoint(directory: str, fingerprint: str, *, max_epoch: int) -> tuple[str | None, list[str]]:
     """The address of the newest whole checkpoint of the run with at most `max_epoch` epochs, and remarks on those passed over."""
     remarks = []
-    for epoch, uri in reversed(_list(directory)):
-        if epoch > max_epoch:
+    for place, uri in reversed(_list(directory)):
+        if place > (max_epoch, 0):
             continue
         try:
             found = read_checkpoint(uri).progress.fingerprint
@@ -128,7 +146,7 @@ def newest_checkpoint(directory: str, fingerprint: str, *, max_epoch: int) -> tu
 
 def load_weights(uri: str, model: Any) -> None:
     """Puts a checkpoint's weights into a Keras model of the same kind. Raises TrainingError where they do not fit."""
-    assign(read_checkpoint(uri).weights, model.variables, uri=uri)
+    assign(read_checkpoint(uri).weights, model.weights, uri=uri)
 
 
 def assign(values: Sequence[npt.NDArray[Any]], variables: Sequence[Any], *, uri: str) -> None:
@@ -148,7 +166,7 @@ def assign(values: Sequence[npt.NDArray[Any]], variables: Sequence[Any], *, uri:
 
 def _pack(checkpoint: Checkpoint) -> bytes:
     header = {
-        "progress": asdict(checkpoint.progress),
+        "progress": {**asdict(checkpoint.progress), "curve": [list(astuple(point)) for point in checkpoint.progress.curve]},
         "num_weights": len(checkpoint.weights),
         "num_optimizer": len(checkpoint.optimizer),
     }
@@ -164,64 +182,15 @@ def _head(body: bytes) -> bytes:
     return _FORMAT + b" " + hashlib.sha256(body).hexdigest().encode()
 
 
-def _write_atomically(uri: str, content: bytes) -> None:
-    unfinished = f"{uri}.{uuid4().hex}{_UNFINISHED}"
-    path = local_path(uri)
-    if path is None:
-        import fsspec
-
-        fs, remote = fsspec.core.url_to_fs(uri)
-        fs.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
-        fs.pipe_file(fs._strip_protocol(unfinished), content)
-        fs.mv(fs._strip_protocol(unfinished), remote)
-        return
-    target, temporary = Path(path), Path(local_path(unfinished) or unfinished)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(target.parent, os.O_RDONLY)  # the rename itself must reach the disk too
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
 def remove_unfinished(directory: str) -> None:
     """Removes what a writer that was killed has left. Only for the one process that writes there."""
-    for name in _names(directory):
-        if name.endswith(_UNFINISHED):
-            _remove(f"{directory.rstrip('/')}/{name}")
+    for name in artifacts.names(directory):
+        if name.endswith(artifacts.UNFINISHED):
+            artifacts.remove(f"{directory.rstrip('/')}/{name}")
 
 
-def _list(directory: str) -> list[tuple[int, str]]:
-    """(epochs, address) of the checkpoints there, oldest first."""
-    matches = [match for name in _names(directory) if (match := _NAME.fullmatch(name))]
-    return sorted((int(match.group(1)), checkpoint_uri(directory, int(match.group(1)))) for match in matches)
-
-
-def _names(directory: str) -> list[str]:
-    path = local_path(directory)
-    if path is not None:
-        return [entry.name for entry in Path(path).iterdir()] if Path(path).is_dir() else []
-    import fsspec
-
-    fs, remote = fsspec.core.url_to_fs(directory)
-    fs.invalidate_cache()
-    return [str(entry).rsplit("/", 1)[-1] for entry in fs.ls(remote, detail=False)] if fs.exists(remote) else []
-
-
-def _remove(uri: str) -> None:
-    path = local_path(uri)
-    if path is not None:
-        Path(path).unlink(missing_ok=True)
-        return
-    import fsspec
-
-    fs, remote = fsspec.core.url_to_fs(uri)
-    fs.rm_file(remote)
+def _list(directory: str) -> list[tuple[tuple[int, int], str]]:
+    """((epochs, steps in the next one), address) of the checkpoints there, oldest first."""
+    matches = [match for name in artifacts.names(directory) if (match := _NAME.fullmatch(name))]
+    places = sorted((int(match["epoch"]), int(match["step"] or 0)) for match in matches)
+    return [(place, checkpoint_uri(directory, *place)) for place in places]

@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import keras
-
-from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec
 from millrace.loading.pool import reader_threads
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
-from millrace.training.checkpoint import (
-    Checkpoint,
-    Progress,
-    assign,
-    newest_checkpoint,
-    read_checkpoint,
-    remove_unfinished,
-    write_checkpoint,
-)
+from millrace.training.board import Point, is_shown
+from millrace.training.checkpoint import Progress
+from millrace.training.early_stop import Verdict, judge
+from millrace.training.optimizers import build_optimizer
 from millrace.training.ranks import Ranks
-from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index
-from millrace.training.step import EvaluationStep, Sums, TrainStep, build_optimizer
+from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index, validation_of
+from millrace.training.saving import Saver, Tell
+from millrace.training.schedules import LearningRate
+from millrace.training.step import EvaluationStep, StepOptions, Sums, TrainStep
 
 _VALIDATION_ROWS = 1024  # rows of a validation batch on one rank
 
 
-class Tell(Protocol):
-    """Says what a rank does: `Heartbeat.send`, or a recorder."""
-
-    def __call__(self, kind: str, **fields: Any) -> None: ...
-
-
 def silent(kind: str, **fields: Any) -> None:
     """A `Tell` for runs that nobody watches."""
-
-
-@dataclass
-class _Counts:
-    """What has happened so far in the lineage of the weights."""
-
-    epoch: int = 0
-    step: int = 0
-    num_rows_seen: int = 0
-    rows: tuple[dict[str, Value], ...] = ()
 
 
 def train(request: TrainRequest, ranks: Ranks, *, tell: Tell = silent) -> TrainResult:
@@ -65,9 +43,8 @@ class _Trainer:
         self._request, self._ranks, self._tell = request, ranks, tell
         train_index = resolve_index(request.train)
         self._plan: PlanSpec = request.plan(train_index)
-        self._fingerprint = request.fingerprint(self._plan)
+        self._at = Progress(fingerprint=request.fingerprint(self._plan))
         training = request.training
-        self._threads = reader_threads(training.threads_per_worker)
         self._reader = PlannedReader(
             train_index,
             self._plan,
@@ -75,142 +52,152 @@ class _Trainer:
             rank=ranks.rank,
             world_size=ranks.world_size,
             memory_limit_bytes=training.memory_limit_bytes,
-            num_threads=self._threads,
+            num_threads=reader_threads(training.threads_per_worker),
             loading=training.loading,
         )
-        self._validation: DatasetIndex | None = None if request.validation is None else resolve_index(request.validation)
         self._model = build_model(
             request.model,
             input_shape=request.feature.shape,
             divisor=request.divisor,
             num_classes=request.num_classes,
             seed=training.seed,
+            precision=training.precision,
         )
-        self._optimizer = build_optimizer(training.optimizer, self._model)
-        self._step = TrainStep(self._model, self._optimizer, world_size=ranks.world_size)
+        self._rate = LearningRate(
+            config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
+        )
+        self._validation = validation_of(request)
+        optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
+        self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
         self._evaluate = EvaluationStep(self._model)
+        self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)
 
     def run(self) -> TrainResult:
-        counts, uri, notes = self._restore()
-        first_epoch = counts.epoch + 1
-        self._ranks.broadcast(self._state())
-        weight_hash = self._ranks.same_hash(self._state(), where="at the start")
-        for epoch in range(counts.epoch, self._request.training.epochs):
-            counts.rows += tuple(self._train_epoch(epoch, counts))
-            counts.rows += tuple(self._validate(epoch, counts))
-            self._wait()
-            weight_hash = self._ranks.same_hash(self._state(), where=f"after epoch {epoch + 1}")
-            uri = self._save(counts)
-            metrics = [row for row in counts.rows if row["epoch"] == epoch + 1]
-            self._tell("epoch", epoch=epoch + 1, step=counts.step, metrics=metrics)
+        restored, notes = self._saver.restore()
+        self._at = restored or self._at
+        first_epoch, first_step = self._at.epoch + 1, self._at.step + 1
+        saved = self._saver.agree()
+        while self._at.epoch < self._request.training.epochs and not self._verdict().stops:
+            train_rows = self._train_epoch()
+            rows = (*train_rows, *self._validate())
+            self._end_epoch(rows)
+            saved = self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
+            self._tell("epoch", epoch=self._at.epoch, step=self._at.step, metrics=rows)
+        rows, kept, last = self._at.rows, self._verdict().kept_epoch, self._at.epoch
+        if kept != last:
+            self._at, saved = self._saver.go_back(kept)
+        if last < self._request.training.epochs:
+            self._tell("log", message=f"no better for {last - kept} epochs: the weights are those of epoch {self._at.epoch}")
         return TrainResult(
-            rows=counts.rows,
-            weights=uri,
-            weight_hash=weight_hash,
-            num_steps=counts.step,
-            num_rows_seen=counts.num_rows_seen,
+            rows=rows,
+            weights=saved.uri,
+            weight_hash=saved.weight_hash,
+            epoch=self._at.epoch,
+            num_steps=self._at.step,
+            num_rows_seen=self._at.num_rows_seen,
             num_workers=self._ranks.world_size,
             first_epoch=first_epoch,
+            first_step=first_step,
             notes=tuple(notes),
         )
 
-    def _state(self) -> list[keras.Variable]:
-        """Everything that a step changes."""
-        return [*self._model.variables, *self._optimizer.variables]
+    def _verdict(self) -> Verdict:
+        """What early stopping says after the epochs so far; without it all epochs are done and the last one is kept."""
+        config = self._request.training.early_stop
+        if config is None:
+            return Verdict(stops=False, best_epoch=self._at.epoch, kept_epoch=self._at.epoch)
+        rows = [row for row in self._at.rows if (row["split"], row["metric"]) == ("validation", config.metric)]
+        return judge(config, [float(row["value"]) for row in rows])
 
-    def _restore(self) -> tuple[_Counts, str, list[str]]:
-        """Rank 0 chooses the checkpoint, and every rank takes its numbers from the same file."""
-        choice: str | None = None
-        notes: list[str] = []
-        if self._ranks.rank == 0:
-            directory, epochs = self._request.checkpoints, self._request.training.epochs
-            remove_unfinished(directory)
-            found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs)
-            for note in notes:
-                self._tell("log", message=note)
-            choice = found or ""
-        uri = self._ranks.broadcast_text(choice)
-        if not uri:
-            return _Counts(), "", notes
-        checkpoint = read_checkpoint(uri)
-        assign(checkpoint.weights, self._model.variables, uri=uri)
-        assign(checkpoint.optimizer, self._optimizer.variables, uri=uri)
-        progress = checkpoint.progress
-        return _Counts(progress.epoch, progress.step, progress.num_rows_seen, progress.rows), uri, notes
-
-    def _train_epoch(self, epoch: int, counts: _Counts) -> list[dict[str, Value]]:
+    def _train_epoch(self) -> list[dict[str, Value]]:
+        """The rest of the epoch, saving on the way as asked for. Gives the epoch's rows of metrics/epochs."""
         feature, label = self._request.columns
-        learning_rate = self._learning_rate()
-        started = time.monotonic()
-        total = Sums(0.0, 0.0, 0.0)
-        for batch in self._reader.batches(epoch, beat=partial(self._tell, "load", epoch=epoch + 1)):
-            where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch + 1}"
-            sums = self._step(batch.columns[feature.name], batch.columns[label.name], batch.weights, where=where)
+        epoch = self._at.epoch + 1
+        total, earlier_seconds, started = Sums(*self._at.sums), self._at.seconds, time.monotonic()
+        beat = partial(self._tell, "load", epoch=epoch)
+        for batch in self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat):
+            where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch}"
+            sums = self._step(
+                batch.columns[feature.name],
+                batch.columns[label.name],
+                batch.weights,
+                step=self._at.step,
+                learning_rate=self._rate.at(self._at.step),
+                where=where,
+                wish=self._saver.wishes(),
+            )
             total = _add(total, sums)
-            counts.step += 1
-            counts.num_rows_seen += int(sums.weight)
+            seconds = earlier_seconds + time.monotonic() - started
+            self._at = self._after_step(batch.step, sums, total, seconds)
             self._tell(
                 "step",
-                epoch=epoch + 1,
-                step=counts.step,
+                epoch=epoch,
+                step=self._at.step,
                 step_in_epoch=batch.step + 1,
                 num_steps=self._plan.num_steps,
                 loss=sums.loss / sums.weight,
                 rows=int(total.weight),
-                seconds=time.monotonic() - started,
-                learning_rate=learning_rate,
+                seconds=seconds,
+                learning_rate=self._learning_rate(),
             )
-        counts.epoch = epoch + 1
+            if self._saver.is_due(self._at, sums):
+                self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
-        return _metric_rows("train", counts, total, learning_rate, time.monotonic() - started)
+        return _metric_rows("train", epoch, self._at.step, total, self._learning_rate(), self._at.seconds)
 
-    def _validate(self, epoch: int, counts: _Counts) -> list[dict[str, Value]]:
+    def _after_step(self, step: int, sums: Sums, total: Sums, seconds: float) -> Progress:
+        done, curve = self._at.step + 1, self._at.curve
+        if is_shown(step, self._plan.num_steps):
+            curve = (*curve, Point("step/loss", done, time.time(), sums.loss / sums.weight))
+        return replace(
+            self._at,
+            step=done,
+            step_in_epoch=step + 1,
+            num_rows_seen=self._at.num_rows_seen + int(sums.weight),
+            sums=(total.loss, total.weight, total.correct),
+            seconds=seconds,
+            curve=curve,
+        )
+
+    def _validate(self) -> list[dict[str, Value]]:
         """Exact sums over all rows: each rank takes its share, and only sums are sent."""
-        if self._validation is None or self._validation.num_rows == 0:
+        if self._validation is None:
             return []
         feature, label = self._request.columns
-        started = time.monotonic()
+        epoch, step, started = self._at.epoch + 1, self._at.step, time.monotonic()
         own = Sums(0.0, 0.0, 0.0)
-        self._tell("validation", epoch=epoch + 1, step=counts.step, rows=0)
+        self._tell("validation", epoch=epoch, step=step, rows=0)
         batches = read_in_order(
             self._validation,
             self._request.columns,
             _VALIDATION_ROWS,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            num_threads=self._threads,
-            loading=self._request.training.loading,
+            readers=self._reader.readers,
         )
         for batch in batches:
             own = _add(own, self._evaluate(batch.columns[feature.name], batch.columns[label.name], batch.weights))
-            self._tell("validation", epoch=epoch + 1, step=counts.step, rows=int(own.weight))
+            self._tell("validation", epoch=epoch, step=step, rows=int(own.weight))
         self._wait()
         total = Sums(*self._ranks.sum([own.loss, own.weight, own.correct], name="validation"))
-        return _metric_rows("validation", counts, total, self._learning_rate(), time.monotonic() - started)
+        return _metric_rows("validation", epoch, step, total, self._learning_rate(), time.monotonic() - started)
 
-    def _save(self, counts: _Counts) -> str:
-        uri: str | None = None
-        if self._ranks.rank == 0:
-            progress = Progress(
-                fingerprint=self._fingerprint,
-                epoch=counts.epoch,
-                step=counts.step,
-                num_rows_seen=counts.num_rows_seen,
-                rows=counts.rows,
-            )
-            checkpoint = Checkpoint(
-                progress=progress,
-                weights=tuple(variable.numpy() for variable in self._model.variables),
-                optimizer=tuple(variable.numpy() for variable in self._optimizer.variables),
-            )
-            beat = partial(self._tell, "checkpoint", epoch=counts.epoch)
-            uri = write_checkpoint(self._request.checkpoints, checkpoint, beat=beat)
-        else:
-            self._wait()
-        return self._ranks.broadcast_text(uri)
+    def _end_epoch(self, rows: tuple[dict[str, Value], ...]) -> None:
+        points = [Point(f"{row['split']}/{row['metric']}", self._at.step, time.time(), float(row["value"])) for row in rows]
+        points.append(Point("learning_rate", self._at.step, time.time(), self._learning_rate()))
+        self._at = replace(
+            self._at,
+            epoch=self._at.epoch + 1,
+            step_in_epoch=0,
+            sums=(0.0, 0.0, 0.0),
+            seconds=0.0,
+            rows=(*self._at.rows, *rows),
+            curve=(*self._at.curve, *points),
+        )
 
     def _learning_rate(self) -> float:
-        return float(f"{float(self._optimizer.learning_rate):.7g}")  # as it was configured, without float32's tail
+        """What the last step was taken with."""
+        return self._rate.at(self._at.step - 1)
 
     def _wait(self) -> None:
         if self._ranks.world_size > 1:
@@ -221,13 +208,13 @@ def _add(total: Sums, more: Sums) -> Sums:
     return Sums(total.loss + more.loss, total.weight + more.weight, total.correct + more.correct)
 
 
-def _metric_rows(split: str, counts: _Counts, sums: Sums, learning_rate: float, seconds: float) -> list[dict[str, Value]]:
+def _metric_rows(split: str, epoch: int, step: int, sums: Sums, learning_rate: float, seconds: float) -> list[dict[str, Value]]:
     """Rows of metrics/epochs: loss and accuracy over all rows of the split."""
     values = {"loss": sums.loss / sums.weight, "accuracy": sums.correct / sums.weight}
     return [
         {
-            "epoch": counts.epoch,
-            "step": counts.step,
+            "epoch": epoch,
+            "step": step,
             "split": split,
             "metric": metric,
             "value": value,

@@ -66,16 +66,20 @@ def quick_quiet_tasks() -> Iterator[None]:
         mapper = usual(*arguments)
 
         def run_task(index: int, rows: Any) -> Iterator[Any]:  # travels by value: on an executor this package may not be there
+            import os
             import threading
 
             from horovod.spark import runner as on_executor
 
             on_executor.MINIMUM_COMMAND_LIFETIME_S = 0.5
+            # for the process that counts semaphores: of an aborted run it would say that some were left
+            os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
             usual_hook, threading.excepthook = threading.excepthook, lambda _: None
             try:
                 yield from mapper(index, rows)
             finally:
                 threading.excepthook = usual_hook
+                del os.environ["PYTHONWARNINGS"]
 
         return run_task
 

@@ -10,31 +10,37 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from millrace.config.models import TrainingConfig
-from millrace.training.heartbeat import HeartbeatServer, RankState
+from millrace.training.listener import HeartbeatServer, RankState
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0  # for what else the ranks have to say about a failure
 _STEPS_OF_SILENCE = 10
+_STARTS_OF_SILENCE = 2
 
 
 def silent_ranks(states: Mapping[int, RankState], config: TrainingConfig, now: float) -> dict[int, float]:
     """Ranks that have said nothing for longer than they may, with their seconds of silence.
 
-    After a step a rank may be silent for heartbeat_timeout_seconds or ten of its median steps, whichever is longer, and before
-    the first step of an epoch for first_step_timeout_seconds. A rank that waits for the others is not to blame, unless all wait.
+    After a step a rank may be silent for heartbeat_timeout_seconds or ten of its median steps, whichever is longer; before its
+    first step for first_step_timeout_seconds. Between epochs it plans, opens files and traces graphs again: there it may take
+    twice as long as it took to its first step. A rank that waits for the others is not to blame, unless all wait:
+    that counts from when the last of them began.
     """
     working = {rank: state for rank, state in states.items() if state.kind not in ("done", "error")}
     all_wait = all(state.kind == "wait" for state in working.values())
+    last_to_wait = max((state.last_heard for state in working.values()), default=now)
     silent = {}
     for rank, state in working.items():
         if state.kind == "wait" and not all_wait:
             continue
-        if state.kind in ("load", "step", "validation", "checkpoint") and state.step:
-            limit = max(config.heartbeat_timeout_seconds, _STEPS_OF_SILENCE * state.median_step_seconds)
-        else:
+        limit = max(config.heartbeat_timeout_seconds, _STEPS_OF_SILENCE * state.median_step_seconds)
+        if not state.step:
             limit = config.first_step_timeout_seconds
-        if now - state.last_heard > limit:
-            silent[rank] = now - state.last_heard
+        elif state.kind not in ("load", "step"):
+            limit = max(limit, min(_STARTS_OF_SILENCE * state.start_seconds, config.first_step_timeout_seconds))
+        silence = now - (last_to_wait if all_wait else state.last_heard)
+        if silence > limit:
+            silent[rank] = silence
     return silent
 
 
@@ -54,6 +60,8 @@ class Watchdog:
         """Why the attempt was aborted; None where it was not."""
         self.aborted_at = 0.0
         """When it was aborted, of time.monotonic()."""
+        self.silent: tuple[int, ...] = ()
+        """The ranks that it was aborted for because they said nothing."""
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -88,6 +96,7 @@ class Watchdog:
             return f"{len(states)} of {self._num_ranks} workers had started after {self._config.start_timeout_seconds} s"
         silent = silent_ranks(states, self._config, now)
         if silent:
+            self.silent = tuple(silent)
             return describe([states[rank] for rank in silent], now)
         return None
 

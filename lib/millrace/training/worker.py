@@ -9,16 +9,17 @@ import traceback
 from collections.abc import MutableMapping, Sequence
 
 from millrace.errors import MillraceError
+from millrace.observe import is_secret_name
 from millrace.training.heartbeat import Heartbeat
 from millrace.training.request import TrainRequest
 
 _ALLOWED_NAMES = {
     "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
     "HOME",
     "JAVA_HOME",
     "LANG",
     "LD_LIBRARY_PATH",
-    "MILLRACE_DATA",
     "PATH",
     "PYTHONHASHSEED",
     "PYTHONPATH",
@@ -27,12 +28,24 @@ _ALLOWED_NAMES = {
     "TZ",
     "VIRTUAL_ENV",
 }
-_ALLOWED_PREFIXES = ("HOROVOD_", "LC_", "NCCL_", "OMP_", "TF_")
+# Of TensorFlow's own only these: Terraform hands secrets on in TF_VAR_ and TF_TOKEN_.
+_ALLOWED_PREFIXES = (
+    "HOROVOD_",
+    "LC_",
+    "NCCL_",
+    "OMP_",
+    "TF_CPP_",
+    "TF_CUDNN_",
+    "TF_ENABLE_",
+    "TF_FORCE_GPU_",
+    "TF_GPU_",
+    "TF_XLA_",
+)
 
 
 def is_allowed(name: str) -> bool:
-    """Whether a worker may keep this environment variable."""
-    return name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)
+    """Whether a worker may keep this environment variable: it is on the list, and not called like a secret."""
+    return (name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)) and not is_secret_name(name)
 
 
 def clean_environment(environment: MutableMapping[str, str]) -> None:
@@ -82,8 +95,21 @@ def _train(request: TrainRequest, rank: int, world_size: int, link: Heartbeat) -
     return train(request, Ranks(rank=rank, world_size=world_size), tell=link.send).to_json()
 
 
+def device_of(gpus: Sequence[str], visible: str | None, local_rank: int) -> str:
+    """The GPU of a rank, for CUDA_VISIBLE_DEVICES: the one that Spark has assigned to its task, else the one at its local rank
+    among those that the executor may see, which are all where nothing is said. Empty: none."""
+    if gpus:
+        return gpus[0]
+    if visible is None:
+        return str(local_rank)
+    seen = [name.strip() for name in visible.split(",") if name.strip()]
+    return seen[local_rank] if local_rank < len(seen) else ""
+
+
 def _set_devices(gpus: Sequence[str], *, threads: int) -> None:
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[0] if gpus else os.environ.get("HOROVOD_LOCAL_RANK", "0")
+    assert "tensorflow" not in sys.modules, "it looks at the devices when it is imported"
+    local_rank = int(os.environ["HOROVOD_LOCAL_RANK"])
+    os.environ["CUDA_VISIBLE_DEVICES"] = device_of(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), local_rank)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["KERAS_BACKEND"] = "tensorflow"
 

@@ -1,0 +1,69 @@
+"""A driver on a cluster of two executors in processes of their own: does the trainings of a file, one after the other.
+
+The argument is a JSON file: out (where the results go) and runs, each with request (a TrainRequest as JSON), planted (a directory
+for the workers' PYTHONPATH) and take_executor (after which step of the first run's events an executor is taken away for good).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from millrace import observe
+from millrace.errors import MillraceError
+from millrace.flows.job import take_signals
+from millrace.training.launch import train_on_spark
+from millrace.training.request import TrainRequest
+
+
+def take_executor(spark: SparkSession) -> None:
+    """Spark kills one executor and starts no other."""
+    scala = spark.sparkContext._jsc.sc()
+    spark.sparkContext._jsc.sc().killExecutor(scala.getExecutorIds().apply(0))
+
+
+def train(spark: SparkSession, run: dict[str, Any]) -> dict[str, Any]:
+    """One training: its result or its error, and when which worker said hello."""
+    spark.sparkContext.environment["PYTHONPATH"] = run["planted"]
+    hellos: list[float] = []
+    taken: list[float] = []
+    environments: list[str] = []
+
+    def hear(event: Any) -> None:
+        if event["kind"] == "hello":
+            hellos.append(time.time())
+            environments.append(Path(f"/proc/{event['pid']}/environ").read_text())
+        if event["kind"] == "step" and event["step"] == run.get("take_executor") and not taken:
+            taken.append(time.time())
+            take_executor(spark)
+
+    outcome: dict[str, Any] = {}
+    try:
+        outcome["result"] = train_on_spark(spark, TrainRequest.from_json(json.dumps(run["request"])), on_event=hear).to_json()
+    except MillraceError as error:
+        outcome["error"] = str(error)
+        observe.LOG.error("%s", error)
+    return outcome | {"hellos": hellos, "taken": taken, "environments": environments}
+
+
+def main() -> None:
+    """Does all runs and writes what came of them."""
+    take_signals()
+    observe.configure()
+    plan = json.loads(Path(sys.argv[1]).read_text())
+    spark = SparkSession.builder.appName("tests").getOrCreate()
+    take_signals()
+    with observe.log_file(Path(plan["out"]).with_name("log.jsonl")):
+        outcomes = []
+        for run in plan["runs"]:
+            outcomes.append(train(spark, run))
+            Path(plan["out"]).write_text(json.dumps(outcomes))
+    spark.stop()
+
+
+main()
