@@ -34,7 +34,7 @@ def damage(checkpoint, how):
 def happen(fault):
     what = fault["what"]
     if what in ("torn", "empty", "flipped"):
-        damage(max(Path(fault["checkpoints"]).glob("*.ckpt")), what)
+        damage(max(Path(fault["checkpoints"]).glob("*.ckpt"), key=os.path.getmtime), what)
         what = "kill"
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -166,8 +166,7 @@ def test_damaged_checkpoint(spark, make_request, inject, log, undisturbed, damag
     assert result.first_step == STEPS + 1
     assert f"Training goes on from {request.checkpoints}/epoch-000001.ckpt" in log.lines[0]
     (note,) = result.notes
-    assert "is passed over: " in note
-    assert "epoch-000001" in note
+    assert note.startswith(f"{request.checkpoints}/epoch-000001-step-00000008.ckpt is passed over: ")
 
 
 @pytest.mark.parametrize("how", ["vacuumed", "rewritten"])
