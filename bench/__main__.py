@@ -13,11 +13,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import night
+from bench import night, plan
 from bench.report import Result, print_table, write_json
 from millrace.errors import ConfigError, MillraceError
 
-BENCHMARKS: dict[str, Callable[[int], Result]] = {"night": night.run}
+BENCHMARKS: dict[str, Callable[[int], Result]] = {"night": night.run, "plan": plan.run}
 """By name: what runs it, given the number of rounds."""
 
 OUTPUT = Path("build") / "bench"

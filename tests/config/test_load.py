@@ -51,6 +51,10 @@ def test_a_file_is_read_as_it_says(places: Places) -> None:
         ("training.epochs=3", 3),
         ("training.virtual_shards=4", 4),
         ("training.virtual_shards=null", None),
+        ("training.compression=off", "off"),
+        ("training.optimizer.schedule.scaling=off", "off"),
+        ("training.class_weights={3: 2, 7: 0.5}", {"3": 2.0, "7": 0.5}),
+        ("training.class_weights=balanced", "balanced"),
         ("model.hidden=[8, 4]", (8, 4)),
         ('split.test={where: "id = 1"}', None),
         ("source.path=s3a://bucket/a=b", "s3a://bucket/a=b"),
@@ -86,7 +90,51 @@ def test_the_last_override_wins_and_sections_may_be_new(places: Places) -> None:
         ("trainin.epochs=1", "expected known keys in CONF/pipelines/tiny.yaml; found 'trainin'. Did you mean 'training'?"),
         (
             "model.family=mlpp",
-            "expected model.family in CONF/pipelines/tiny.yaml to be 'mlp'; found 'mlpp'. Did you mean 'mlp'?",
+            "expected model.family in CONF/pipelines/tiny.yaml to be 'mlp' or 'cnn'; found 'mlpp'. Did you mean 'mlp'?",
+        ),
+        ("model={hidden: [4]}", "expected 'model.family' in CONF/pipelines/tiny.yaml; found nothing. Add it."),
+        (
+            "model.hiden=[4]",
+            "expected known keys in CONF/pipelines/tiny.yaml; found 'model.hiden'. Did you mean 'hidden'?",
+        ),
+        (
+            "model.filters=[4]",
+            "expected known keys in CONF/pipelines/tiny.yaml; found 'model.filters'. "
+            "Known: activation, batch_norm, dropout, family, hidden, l2.",
+        ),
+        (
+            "model={family: cnn, pooling: maximum}",
+            "expected model.pooling in CONF/pipelines/tiny.yaml to be 'max', 'average' or 'none'; found 'maximum'. "
+            "Did you mean 'max'?",
+        ),
+        (
+            "model={family: cnn, filters: [0]}",
+            "expected model.filters.0 in CONF/pipelines/tiny.yaml to be greater than 0; found 0. Mend model.filters.0.",
+        ),
+        (
+            "training.optimizer.schedule.decay={kind: step, stpes: 10, steps: 3}",
+            "expected known keys in CONF/pipelines/tiny.yaml; found 'training.optimizer.schedule.decay.stpes'. "
+            "Did you mean 'steps'?",
+        ),
+        (
+            "training.optimizer.schedule.decay.kind=cosinus",
+            "expected training.optimizer.schedule.decay.kind in CONF/pipelines/tiny.yaml to be 'constant', 'cosine' or 'step'; "
+            "found 'cosinus'. Did you mean 'cosine'?",
+        ),
+        (
+            "training.optimizer.schedule.scaling=linear",
+            "expected a valid training.optimizer.schedule in CONF/pipelines/tiny.yaml; found scaling linear or sqrt and "
+            "reference_batch go together: give both, or neither. Mend it there.",
+        ),
+        (
+            "training.class_weights=balance",
+            "expected training.class_weights in CONF/pipelines/tiny.yaml to be 'balanced'; found 'balance'. "
+            "Did you mean 'balanced'?",
+        ),
+        (
+            "training.class_weights={3: many}",
+            "expected training.class_weights.3 in CONF/pipelines/tiny.yaml to be a valid number, unable to parse string as a number; "
+            "found 'many'. Mend training.class_weights.3.",
         ),
         (
             "source.on_missing=rety",
@@ -145,6 +193,14 @@ def test_the_last_override_wins_and_sections_may_be_new(places: Places) -> None:
 )
 def test_mistakes_are_named_with_what_would_be_right(places: Places, override: str, message: str) -> None:
     assert refusal(places, override) == f"config: {message}"
+
+
+def test_a_cnn_takes_images(places: Places) -> None:
+    overrides = ["model={family: cnn}", "features=[{column: image, encode: scale, shape: [4]}]"]
+    assert refusal(places, *overrides) == (
+        "config: expected a valid CONF/pipelines/tiny.yaml; found a cnn takes images of shape [height, width, channel], and the "
+        "feature's is [4]. Mend it there."
+    )
 
 
 def test_several_mistakes_are_counted_and_unknown_keys_come_first(places: Places) -> None:

@@ -1,4 +1,4 @@
-"""Small models, of plain Keras layers, shaped like those that the pipelines train."""
+"""Small models like those that the pipelines train."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import keras
 import numpy as np
 import pytest
 
+from millrace.config.network import CnnConfig
 from millrace.exporting.serving_model import serving_model
+from millrace.models.build import build_model
 
 
 @pytest.fixture(scope="session")
 def training_model() -> keras.Model:
-    """uint8 (B, 6, 5, 1) -> (B, 4) logits, with weights that are not zero anywhere."""
-    keras.utils.set_random_seed(5)
-    image = keras.Input((6, 5, 1), dtype="uint8", name="image")
-    hidden = keras.layers.Rescaling(1 / 255)(image)
-    hidden = keras.layers.Flatten()(hidden)
-    hidden = keras.layers.Dense(16, activation="relu", bias_initializer="random_normal")(hidden)
-    logits = keras.layers.Dense(4, bias_initializer="random_normal", name="logits")(hidden)
-    return keras.Model(image, logits, name="small")
+    """uint8 (B, 6, 5, 1) -> (B, 4) logits, by convolution, batch norm and dropout, with weights that are not zero anywhere."""
+    config = CnnConfig(filters=(3,), hidden=(16,), batch_norm=True, dropout=0.3, l2=0.01)
+    model = build_model(config, input_shape=(6, 5, 1), divisor=255.0, num_classes=4, seed=5, input_name="image")
+    random = np.random.default_rng(5)
+    for variable in model.weights:
+        variable.assign(random.uniform(0.2, 1.0, variable.shape))
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import WriterProperties, write_deltalake
 
@@ -15,7 +16,7 @@ def _rows(first: int, count: int, *, split: str, night: str) -> pa.Table:
     numbers = range(first, first + count)
     return pa.table(
         {
-            "row_id": [f"row-{number}" for number in numbers],
+            "row_id": pa.array([f"row-{number}" for number in numbers], pa.string()),
             "image": pa.array([bytes([number // 256, number % 256, 7, 9]) for number in numbers], pa.binary()),
             "digit": pa.array([number % 10 for number in numbers], pa.int32()),
             "split": [split] * count,
@@ -60,3 +61,38 @@ def digits_table(tmp_path: Path) -> Callable[..., str]:
         return uri
 
     return write
+
+
+@pytest.fixture
+def numbered_files(tmp_path: Path) -> Callable[..., str]:
+    """Writes plain Parquet files: for each its row groups' sizes. row_id spells out `number`; `tokens` has number % 7 of them."""
+
+    def write(*files: Sequence[int], name: str = "files") -> str:
+        return write_numbered(tmp_path / name, files)
+
+    return write
+
+
+def write_numbered(directory: Path, files: Sequence[Sequence[int]]) -> str:
+    """See `numbered_files`."""
+    directory.mkdir()
+    first = 0
+    for file, groups in enumerate(files):
+        writer = None
+        for rows in groups:
+            numbers = np.arange(first, first + rows, dtype=np.int64)
+            table = pa.table(
+                {
+                    "number": numbers,
+                    "half": numbers / 2,
+                    "row_id": pa.array([f"row-{number}" for number in numbers], pa.string()),
+                    "tokens": pa.array([np.full(number % 7, number, "<i4").tobytes() for number in numbers], pa.binary()),
+                    "list": pa.array([[int(number)] * (number % 7) for number in numbers], pa.list_(pa.int64())),
+                }
+            )
+            writer = writer or pq.ParquetWriter(directory / f"part-{file:03d}.parquet", table.schema)
+            writer.write_table(table)
+            first += rows
+        if writer:
+            writer.close()
+    return str(directory)

@@ -120,17 +120,45 @@ def test_single_row_group_starts_with_another_row_each_epoch():
     assert len(firsts) > 40
 
 
-def test_position_of_a_row_is_uniform_over_epochs():
+def line_of(plan_spec: PlanSpec, epoch: int) -> np.ndarray:
+    """All rows in the order of the epoch."""
+    plan = EpochPlan(plan_spec, epoch)
+    return np.concatenate([plan.global_batch(step) for step in range(plan_spec.num_steps)])
+
+
+@pytest.mark.parametrize("groups", [[100], [50, 50], [3] * 40, [70, 1, 9, 20]], ids=["1", "2", "40", "uneven"])
+def test_position_of_a_row_is_uniform_over_epochs(groups):
     """Chi-square over tenths of the epoch, for the first, a middle and the last row; 27.9 is the 0.999 quantile of 9 degrees."""
-    for groups in ([100], [50, 50], [2] * 50, [70, 1, 9, 20]):
-        plan_spec = spec(groups, batch=5, shards=5)
-        tenths = np.zeros((3, 10))
-        for epoch in range(400):
-            plan = EpochPlan(plan_spec, epoch)
-            line = np.concatenate([plan.global_batch(step) for step in range(plan_spec.num_steps)])
-            for kind, row in enumerate((0, 50, 99)):
-                tenths[kind, int(np.flatnonzero(line == row)[0]) // 10] += 1
-        assert (((tenths - 40.0) ** 2 / 40.0).sum(axis=1) < 27.9).all(), groups
+    num_rows, num_epochs = sum(groups), 400
+    plan_spec = spec(groups, batch=10, shards=5, window_steps=5)
+    tenths = np.zeros((3, 10))
+    for epoch in range(num_epochs):
+        line = line_of(plan_spec, epoch)
+        for kind, row in enumerate((0, num_rows // 2, num_rows - 1)):
+            tenths[kind, int(np.flatnonzero(line == row)[0]) * 10 // num_rows] += 1
+    expected = num_epochs / 10
+    assert (((tenths - expected) ** 2 / expected).sum(axis=1) < 27.9).all()
+
+
+@pytest.mark.parametrize(("shards", "window_steps"), [(1, 4), (4, 2), (4, 10), (8, 5)])
+@pytest.mark.parametrize("groups", [[960], [24] * 40], ids=["one row group", "40 row groups"])
+def test_neighbours_share_a_batch_no_more_often_than_the_window_allows(groups, shards, window_steps):
+    """Of a shard's window of w rows B go into a batch, so two rows of a window share one with probability (B - 1) / (w - 1).
+
+    Rows of different windows never do, but at the ends of shards, which chance may bring together. Four standard deviations.
+    """
+    plan_spec = spec(groups, batch=4 * shards, shards=shards, window_steps=window_steps)
+    allowed = (plan_spec.rows_per_step - 1) / (plan_spec.window_rows - 1)
+    num_epochs, num_pairs = 40, sum(groups) - 1
+    shared = 0
+    for epoch in range(num_epochs):
+        step_of = np.empty(sum(groups), dtype=np.int64)
+        line = line_of(plan_spec, epoch)
+        step_of[line] = np.arange(line.size) // plan_spec.global_batch
+        shared += int((np.diff(step_of) == 0).sum())
+    num = num_epochs * num_pairs
+    assert shared / num <= allowed + 4 * np.sqrt(allowed * (1 - allowed) / num)
+    assert shared > 0
 
 
 def test_fingerprint_changes_with_everything_the_order_depends_on():

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from millrace.config.models import LoadingConfig
 from millrace.errors import ContractError, LakeError, PlanError
 from millrace.loading.columns import ColumnSpec
+from millrace.loading.dataset import open_index
 from millrace.loading.index import build_index
 from millrace.loading.plan import EpochPlan, PlanSpec
-from millrace.loading.pool import row_groups_in_order
+from millrace.loading.pool import Readers
 from millrace.loading.reader import PlannedReader, read_in_order
 
 IMAGE = ColumnSpec(name="image", dtype="uint8", shape=(2, 2, 1))
@@ -63,6 +65,69 @@ def test_global_batches_equal_the_plan_for_every_world_size(digits_table, number
                 row_ids = np.concatenate([part.columns["row_id"][: part.num_rows] for part in parts])
                 assert row_ids.tolist() == [f"row-{row}" for row in rows]
             assert [next(stream, None) for stream in streams] == [None] * world_size
+
+
+TOKENS = ColumnSpec(name="tokens", dtype="int32", length_buckets=(2, 5, 8), padding=-1)
+LIST = ColumnSpec(name="list", dtype="int64", length_buckets=(6,))
+NUMBER = ColumnSpec(name="number", dtype="int64")
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_sequences_are_padded_to_the_longest_row_and_keep_the_order(numbered_files, world_size):
+    """Row n has n % 7 tokens, all of them n."""
+    index = open_index(numbered_files([30, 1, 50], [7]), partitions={})
+    spec = planned(index)
+    streams = [
+        reader_of(index, spec, rank=rank, world_size=world_size, columns=(NUMBER, TOKENS, LIST)).batches(1)
+        for rank in range(world_size)
+    ]
+    for step, parts in enumerate(zip(*streams, strict=True)):
+        rows = [row for part in parts for row in part.columns["number"][: part.num_rows].tolist()]
+        assert rows == EpochPlan(spec, 1).global_batch(step).tolist()
+        for part in parts:
+            own = part.columns["number"][: part.num_rows].tolist()
+            longest = max((row % 7 for row in own), default=0)
+            width = 2 if longest <= 2 else 5 if longest <= 5 else 8
+            assert part.lengths["tokens"][: part.num_rows].tolist() == [row % 7 for row in own]
+            assert part.lengths["tokens"][part.num_rows :].sum() == 0
+            filled = [[row] * (row % 7) for row in own]
+            assert part.columns["tokens"][: part.num_rows].tolist() == [row + [-1] * (width - len(row)) for row in filled]
+            assert part.columns["list"][: part.num_rows].tolist() == [row + [0] * (6 - len(row)) for row in filled]
+            assert part.mask("tokens").sum(axis=1).tolist() == part.lengths["tokens"].tolist()
+            assert part.columns["tokens"].ctypes.data % 64 == 0
+
+
+def test_sequences_in_index_order(numbered_files):
+    index = open_index(numbered_files([5, 6], [7]), partitions={})
+    batches = list(read_in_order(index, [NUMBER, TOKENS], 4, num_threads=2))
+    assert [number for batch in batches for number in batch.columns["number"].tolist()] == list(range(18))
+    assert [length for batch in batches for length in batch.lengths["tokens"].tolist()] == [row % 7 for row in range(18)]
+    assert [batch.columns["tokens"].shape for batch in batches] == [(4, 5), (4, 8), (4, 5), (4, 8), (2, 5)]
+
+
+def test_window_of_sequences_is_planned_at_the_longest_bucket(numbered_files):
+    """Two windows' steps of 8 rows in 4 shards, 2 row groups in each shard, and what 2 threads read ahead, at 8 * 4 + 8 bytes."""
+    index = open_index(numbered_files([30] * 40), partitions={})
+    with pytest.raises(PlanError, match=rf"found {(16 + 8 * 30 + 4 * 30) * 40:,} bytes: .* 40 bytes a row"):
+        reader_of(index, planned(index), columns=(TOKENS,), limit=1000)
+
+
+def test_processes_and_depth_count_in_the_plan(numbered_files):
+    index = open_index(numbered_files([30] * 40), partitions={})
+    for loading, ahead in [
+        (LoadingConfig(row_groups_ahead=1), 1),
+        (LoadingConfig(num_readers=3), 5),
+        (LoadingConfig(pool="processes", num_readers=3), 10),
+    ]:
+        with pytest.raises(PlanError, match=rf"found {(16 + 8 * 30 + ahead * 30) * 40:,} bytes"):
+            PlannedReader(index, planned(index), [TOKENS], rank=0, world_size=1, memory_limit_bytes=1000, loading=loading)
+
+
+def test_depth_of_one_reads_all(numbered_files):
+    index = open_index(numbered_files([3] * 20), partitions={})
+    loading = LoadingConfig(row_groups_ahead=1, num_readers=3)
+    batches = read_in_order(index, [NUMBER], 7, readers=Readers([NUMBER], num_threads=1, loading=loading))
+    assert [number for batch in batches for number in batch.columns["number"].tolist()] == list(range(60))
 
 
 def test_rank_without_rows_gets_one_row_of_weight_0(digits_table):
@@ -168,26 +233,5 @@ def test_read_in_order_of_nothing(digits_table):
 def test_row_groups_come_in_the_order_asked_for(digits_table):
     index = build_index(digits_table(64, max_rows=2), version=0, partitions={})
     order = np.random.default_rng(5).permutation(len(index.row_groups))
-    with row_groups_in_order(index, order, [ROW_ID], num_threads=4) as groups:
+    with Readers([ROW_ID], num_threads=4).in_order(index, order) as groups:
         assert [number for number, _ in groups] == order.tolist()
-
-
-def test_petastorm_reads_the_same_table(digits_table):
-    """Tables stay ordinary Parquet: Petastorm's own reader sees the same rows."""
-    import warnings
-
-    uri = digits_table(40, 30, max_rows=16)
-    index = build_index(uri, version=1, partitions={"split": "train"})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Petastorm calls what its dependencies have deprecated
-        from petastorm import make_batch_reader
-
-        urls = [f"file://{file}" for file in index.files]
-        with make_batch_reader(urls, schema_fields=["row_id", "digit"], shuffle_row_groups=False, num_epochs=1) as reader:
-            theirs = sorted((row_id, digit) for batch in reader for row_id, digit in zip(batch.row_id, batch.digit, strict=True))
-    ours = [
-        pair
-        for batch in read_in_order(index, [ROW_ID, DIGIT], 16)
-        for pair in zip(batch.columns["row_id"].tolist(), batch.columns["digit"].tolist(), strict=True)
-    ]
-    assert theirs == sorted(ours)

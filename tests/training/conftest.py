@@ -13,7 +13,8 @@ from deltalake import WriterProperties, write_deltalake
 from pyspark.sql import SparkSession
 
 from millrace import observe
-from millrace.config.models import ModelConfig, TrainingConfig
+from millrace.config.models import TrainingConfig
+from millrace.config.network import MlpConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
 from millrace.training.request import TrainRequest
@@ -60,7 +61,7 @@ def digits_request(uri: str, directory: Path, *, label: str = "digit", **setting
         divisor=16.0,
         label=label,
         num_classes=10,
-        model=ModelConfig(family="mlp", hidden=(32,)),
+        model=MlpConfig(hidden=(32,)),
         training=TrainingConfig.model_validate(defaults | settings),
         checkpoints=str(directory),
         board=str(directory / "board"),

@@ -97,6 +97,37 @@ def timeless(result):
     return [{**row, "rows_per_second": 0} for row in result.rows]
 
 
+def test_saves_by_the_clock(make_request, tmp_path):
+    """A clock that is always over makes a checkpoint after each step."""
+    run(make_request(epochs=1, checkpoints={"every_minutes": 1e-9, "keep": 100}))
+    found = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.ckpt"))
+    assert found == [*(f"epoch-000000-step-{step:08d}.ckpt" for step in range(1, 33)), "epoch-000001.ckpt"]
+
+
+def test_stops_early_with_the_weights_of_the_best_epoch(make_request):
+    recorder = Recorder()
+    settings = {"epochs": 9, "early_stop": {"patience": 5, "min_delta": 100.0}, "checkpoints": {"keep": 1}}
+    result = run(make_request(directory="early", **settings), recorder)
+    assert {row["epoch"] for row in result.rows} == {1, 2, 3, 4, 5, 6}
+    assert (result.epoch, result.num_steps, result.num_rows_seen) == (1, 32, 1500)
+    assert result.weights.endswith("epoch-000001.ckpt")
+    assert result.weight_hash == run(make_request(directory="one", epochs=1)).weight_hash
+    assert ("log", {"message": "no better for 5 epochs: the weights are those of epoch 1"}) in recorder.events
+    again = run(make_request(directory="early", **settings))
+    assert (again.weight_hash, again.rows, again.epoch, again.first_epoch) == (result.weight_hash, result.rows, 1, 7)
+
+
+def test_early_stop_needs_rows_to_validate_on(make_request):
+    from dataclasses import replace
+
+    with pytest.raises(PlanError) as caught:
+        run(replace(make_request(early_stop={}), validation=None))
+    assert str(caught.value) == (
+        "training: expected rows to validate on, for training.early_stop; found none. "
+        "Give split.validation or split.fractions.validation some rows, or leave early_stop out."
+    )
+
+
 def test_finished_run_is_not_done_again(make_request):
     first = run(make_request(epochs=2))
     recorder = Recorder()

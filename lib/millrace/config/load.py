@@ -10,17 +10,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
-from millrace.config.models import Named, PipelineConfig
+from millrace.config.models import PipelineConfig
 from millrace.config.places import Found, Places
+from millrace.config.section import Named
 from millrace.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 NamedModel = TypeVar("NamedModel", bound=Named)
+QUOTE = "'"
 DEFAULTS = {"MILLRACE_DATA": "../shared/data"}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)[eE][+-]?\d+$")
@@ -127,52 +129,96 @@ def validate(model: type[Model], raw: Mapping[str, Any], *, origin: str) -> Mode
 
 
 def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: str) -> ConfigError:
-    errors = failure.errors(include_url=False, include_context=False)
+    errors = failure.errors(include_url=False)
     inner = {error["loc"][:-depth] for error in errors for depth in range(1, len(error["loc"]))}
     errors = [
         error for error in errors if error["type"] != "too_short" or error["loc"] not in inner
     ]  # short for want of a bad item
     first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    path, _ = _locate(model, first["loc"])
+    where = ".".join(path) or "the file"
     more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-    if first["type"] == "extra_forbidden":
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "extra_forbidden":
         keys = _known_keys(model, first["loc"][:-1])
         return ConfigError(
             "config", expected=f"known keys in {origin}", found=f"'{where}'{more}", remedy=nearest(str(first["loc"][-1]), keys)
         )
-    if first["type"] == "missing":
+    if kind == "union_tag_not_found":
+        kind, where = "missing", f"{where}.{context['discriminator'].strip(QUOTE)}"
+    if kind == "missing":
         return ConfigError("config", expected=f"'{where}' in {origin}", found=f"nothing{more}", remedy="Add it.")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    if first["type"] == "value_error":
+    found = first["input"]
+    if kind == "union_tag_invalid":
+        kind, where = "literal_error", f"{where}.{context['discriminator'].strip(QUOTE)}"
+        found, message = context["tag"], " or ".join(context["expected_tags"].rsplit(", ", 1))
+    if kind == "value_error":
         valid = f"{where} in {origin}" if first["loc"] else origin
         return ConfigError("config", expected=f"a valid {valid}", found=message + more, remedy="Mend it there.")
     expected = message.removeprefix("input should be ")
-    hint = (
-        nearest(str(first["input"]), re.findall(r"'([^']*)'", message)) if first["type"] == "literal_error" else f"Mend {where}."
-    )
-    return ConfigError("config", expected=f"{where} in {origin} to be {expected}", found=f"{first['input']!r}{more}", remedy=hint)
+    hint = nearest(str(found), re.findall(r"'([^']*)'", message)) if kind == "literal_error" else f"Mend {where}."
+    return ConfigError("config", expected=f"{where} in {origin} to be {expected}", found=f"{found!r}{more}", remedy=hint)
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """The keys that a mapping at `path` inside `model` may have."""
-    annotation: Any = model
-    for part in path:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            by_key = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
-            annotation = _without_none(by_key.get(str(part)))
-        else:  # an item of a tuple, or a value of a dict
-            inner = get_args(annotation)
-            annotation = _without_none(inner[-1] if get_origin(annotation) is dict else inner[0]) if inner else None
+    _, annotation = _locate(model, path)
     if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return []
     return [field.alias or name for name, field in annotation.model_fields.items()]
 
 
-def _without_none(annotation: Any) -> Any:
-    if get_origin(annotation) in (Union, UnionType):
-        return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+def _locate(model: type[BaseModel], path: Sequence[int | str]) -> tuple[list[str], Any]:
+    """What the file has on the way of `path`, and what may stand at its end.
+
+    Pydantic's paths also name, where there is a choice of models, the one that was chosen; the file does not.
+    """
+    keys: list[str] = []
+    annotation: Any = model
+    for part in path:
+        chosen = next((kind for kind in _alternatives(annotation) if _is_called(kind, part)), None)
+        if chosen is not None:
+            annotation = chosen
+            continue
+        keys.append(str(part))
+        annotation = _plain(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            by_key = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+            annotation = _plain(by_key.get(str(part)))
+        else:  # an item of a tuple, or a value of a dict
+            inner = get_args(annotation)
+            annotation = _plain(inner[-1] if get_origin(annotation) is dict else inner[0]) if inner else None
+    return keys, _plain(annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    """Without None and remarks; a choice stays one."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif len(kinds := _alternatives(annotation)) == 1:
+            annotation = kinds[0]
+        else:
+            return annotation
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """What a choice is between, None aside; empty where there is no choice."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return []
+    return [kind for kind in get_args(annotation) if kind is not type(None)]
+
+
+def _is_called(kind: Any, tag: int | str) -> bool:
+    """Whether a choice names this alternative so: by a tag of its own, or by a key that only has this value."""
+    if any(isinstance(remark, Tag) and remark.tag == tag for remark in getattr(kind, "__metadata__", ())):
+        return True
+    kind = _plain(kind)
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    return any(get_args(field.annotation) == (tag,) for field in kind.model_fields.values())
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

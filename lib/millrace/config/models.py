@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
+from millrace.config.network import CnnConfig, ModelConfig
+from millrace.config.optimizing import EarlyStopConfig, OptimizerConfig
+from millrace.config.section import Column, Fraction, Name, Named, OffIsAWord, Section
 from millrace.observe import has_credentials, mask
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Column = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _number_or_auto(value: object) -> object:
@@ -21,18 +20,6 @@ def _number_or_auto(value: object) -> object:
 
 
 NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
-
-
-class Section(BaseModel):
-    """A part of a pipeline file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
-
-
-class Named(Section):
-    """A file of its own, called after its name."""
-
-    name: Name
 
 
 class SourceConfig(Section):
@@ -122,22 +109,6 @@ class LabelConfig(Section):
     kind: Literal["class"]
 
 
-class ModelConfig(Section):
-    """The network."""
-
-    family: Literal["mlp"]
-    hidden: tuple[Annotated[int, Field(gt=0)], ...] = (512,)
-    """Units of each hidden layer."""
-    activation: Literal["relu", "gelu", "tanh", "sigmoid", "elu", "selu"] = "relu"
-
-
-class OptimizerConfig(Section):
-    """The optimizer, by its Keras name."""
-
-    name: Literal["adam", "sgd", "rmsprop"] = "adam"
-    learning_rate: float = Field(default=0.001, gt=0.0)
-
-
 class CheckpointConfig(Section):
     """When training is saved, apart from the end of each epoch."""
 
@@ -149,6 +120,34 @@ class CheckpointConfig(Section):
     """The newest that are kept: one, and others to fall back on where it is damaged."""
 
 
+class LoadingConfig(Section):
+    """How rows are read. None of it changes which rows a step gets."""
+
+    pool: Literal["threads", "processes"] = "threads"
+    """Readers are threads of the worker, or processes, which take seconds to start: for columns that are slow to decode, and
+    stores whose client holds Python's lock."""
+    num_readers: int | None = Field(default=None, gt=0)
+    """None: one for each of the worker's threads, at most 4."""
+    row_groups_ahead: int | None = Field(default=None, gt=0)
+    """Row groups that are being read or wait to be used. None: num_readers + 2."""
+    cache_directory: str | None = Field(default=None, min_length=1)
+    """A local directory where decoded row groups are kept for later epochs and runs; several processes may share it. For stores
+    that are slower than a disk. None: no cache."""
+    cache_bytes: int = Field(default=10 * 1024**3, gt=0)
+    """What the cache may take; what was used longest ago goes first."""
+
+
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("word")]
+    | Annotated[
+        dict[str, Annotated[float, Field(ge=0.0)]],
+        BeforeValidator(lambda weights: {str(name): weight for name, weight in weights.items()}),  # YAML reads digits as numbers
+        Tag("weights"),
+    ],
+    Discriminator(lambda value: "weights" if isinstance(value, dict) else "word"),
+]
+
+
 class TrainingConfig(Section):
     """How the network is trained."""
 
@@ -157,6 +156,16 @@ class TrainingConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Rows per optimizer step over all workers together."""
     epochs: int = Field(default=5, gt=0)
+    class_weights: ClassWeights | None = None
+    """What a row counts in the loss by its class's name (1 where none is given), or balanced: the number of rows / (the number of
+    classes * the class's rows). Metrics count every row once."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in; weights are float32 all the same, and so are exports (Micikevicius et al., 2018)."""
+    micro_batches: int = Field(default=1, gt=0)
+    """Parts that a worker computes its share of a batch in, one after the other, to save memory. Without batch norm and dropout
+    the result is the same."""
+    compression: Annotated[Literal["off", "fp16"], OffIsAWord] = "off"
+    """How gradients travel between workers."""
     num_workers: NumWorkers = 1
     """Horovod processes; each takes one of Spark's task slots. auto: all the slots that Spark has (as many as GPUs where tasks
     ask for them), at most virtual_shards."""
@@ -170,6 +179,8 @@ class TrainingConfig(Section):
     memory_limit_bytes: int = Field(default=4 * 1024**3, gt=0)
     """What the windows and row groups of one worker may take, by the plan."""
     checkpoints: CheckpointConfig = CheckpointConfig()
+    early_stop: EarlyStopConfig | None = None
+    loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
@@ -202,6 +213,9 @@ class PipelineConfig(Named):
     def _model_has_label(self) -> PipelineConfig:
         if (self.model is None) != (self.label is None):
             raise ValueError("model and label go together: give both, or neither (the night then ends at gold)")
+        shape = self.features[0].shape
+        if isinstance(self.model, CnnConfig) and len(shape) != 3:
+            raise ValueError(f"a cnn takes images of shape [height, width, channel], and the feature's is {list(shape)}")
         return self
 
     @property

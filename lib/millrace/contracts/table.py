@@ -10,8 +10,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from millrace.config.load import load_named, nearest
-from millrace.config.models import Column, Name, Named, Section
 from millrace.config.places import Places
+from millrace.config.section import Column, Name, Named, Section
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS, DataType, parse_type
 from millrace.errors import ConfigError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from millrace.errors import ConfigError
 
 _PIPELINE = """\
-# What each key means: lib/millrace/config/models.py. `millrace describe {name}` prints every key with its value.
+# What each key means: lib/millrace/config/. `millrace describe {name}` prints every key with its value.
 name: {name}
 source: {{name: {name}, format: csv, path: "{{lake}}/raw/{name}", schema: {name}_raw, on_missing: fail}}
 quality: {{max_reject_ratio: 0.01}}

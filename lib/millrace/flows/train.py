@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.load import hash_of
@@ -14,8 +16,10 @@ from millrace.flows.scope import sections, standing_state, state_of
 from millrace.lake import artifacts, protocol, small
 from millrace.lake import ledger as books
 from millrace.lake.layout import EPOCHS, gold
+from millrace.lake.read import read_version
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import DatasetIndex, build_index
+from millrace.training.class_weights import balanced_weights, named_weights
 from millrace.training.request import TrainRequest, TrainResult
 from millrace.transforms.encode import LABEL
 
@@ -86,8 +90,22 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         model=config.model,
         training=config.training,
         checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "checkpoints")),
+        class_weights=class_weights(context, version, state.classes),
         board=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "tensorboard")),
     )
+
+
+def class_weights(context: Context, version: int, classes: Sequence[str]) -> tuple[float, ...] | None:
+    """What a row of each class counts in the loss; None where all count the same. Raises ConfigError for an unknown class."""
+    setting = context.config.training.class_weights
+    if setting is None:
+        return None
+    if setting != "balanced":
+        return named_weights(setting, classes)
+    rows = read_version(context.spark(), context.lake, gold(context.config.name), version)
+    found = rows.filter(F.col("split") == "train").groupBy(LABEL).count().collect()
+    counts = {row[LABEL]: row["count"] for row in found}
+    return balanced_weights([counts.get(index, 0) for index in range(len(classes))])
 
 
 def feature_spec(context: Context) -> ColumnSpec:

@@ -6,6 +6,8 @@ Nulls and values of another length or range are errors, never guesses: the contr
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +21,39 @@ from millrace.errors import ContractError
 STAGE = "load"
 STRING = "string"
 _STRING_BYTES = 120  # a Python string of some 64 letters with its pointer: what the plan counts for one
+_OFFSET_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
-    """A column that a model or an evaluation needs.
+    """A column that a model or an evaluation needs. Raises ContractError where its parts do not fit together.
 
-    `dtype` is a NumPy name ("uint8", "int32", "float32") or "string". With a shape, a binary column holds one little-endian
-    C-order tensor a row and becomes (rows, *shape); without, a number column becomes (rows,), and a string column (rows,) of
-    Python strings.
+    `dtype` is a NumPy name ("uint8", "int32", "float32") or "string". What a row holds:
+
+    - without a shape: a number, which becomes (rows,), or a string, which becomes (rows,) of Python strings;
+    - with a shape: one tensor, as little-endian C-order bytes or as a list of its numbers, which becomes (rows, *shape);
+    - with `length_buckets`: a sequence of elements of `shape`, of any length up to the last bucket, as bytes or as a list of
+      numbers. A batch is padded with `padding` to its longest row, rounded up to a bucket: (rows, bucket, *shape). Buckets keep
+      the number of shapes that TensorFlow compiles small. The plan counts each row at the length of the last bucket.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...] = ()
+    length_buckets: tuple[int, ...] = ()
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "length_buckets"):  # lists where the spec comes from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        buckets = self.length_buckets
+        if buckets and (buckets[0] < 1 or list(buckets) != sorted(set(buckets)) or self.dtype == STRING):
+            raise ContractError(
+                STAGE,
+                expected=f"length_buckets of column {self.name} that ascend from 1 or more, of numbers",
+                found=f"{buckets} of {self.dtype}",
+                remedy="Name the lengths to pad to in order, the longest length that occurs last.",
+            )
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -40,15 +61,45 @@ class ColumnSpec:
         return np.dtype(object) if self.dtype == STRING else np.dtype(self.dtype).newbyteorder("<")
 
     @property
-    def row_bytes(self) -> int:
-        """Decoded bytes of one row."""
+    def is_ragged(self) -> bool:
+        """Whether rows have lengths of their own."""
+        return bool(self.length_buckets)
+
+    @property
+    def item_bytes(self) -> int:
+        """Decoded bytes of a row, or of one element of a sequence."""
         return _STRING_BYTES if self.dtype == STRING else self.numpy_dtype.itemsize * math.prod(self.shape)
 
+    @property
+    def row_bytes(self) -> int:
+        """Decoded bytes of one row at most."""
+        return self.item_bytes * self.length_buckets[-1] + _OFFSET_BYTES if self.is_ragged else self.item_bytes
 
-def decode(column: pa.ChunkedArray, spec: ColumnSpec, *, where: str) -> npt.NDArray[Any]:
-    """A column as (rows, *spec.shape); the result may share Arrow's memory and is read-only then.
+    def bucket(self, length: int) -> int:
+        """The length that a batch whose longest row has `length` elements is padded to."""
+        return self.length_buckets[bisect_left(self.length_buckets, length)]
 
-    Raises ContractError, naming `where`, for a null, a tensor of another length, or a number that the type cannot hold.
+
+@dataclass(frozen=True)
+class Sequences:
+    """Rows of different lengths behind one another: row i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: npt.NDArray[Any]
+    """(elements, *shape)"""
+    offsets: npt.NDArray[np.int64]
+    """(rows + 1,); the first need not be 0"""
+
+
+Column = npt.NDArray[Any] | Sequences
+RowGroupColumns = Mapping[str, Column]
+"""The decoded columns of a row group, by name."""
+
+
+def decode(column: pa.ChunkedArray, spec: ColumnSpec, *, where: str) -> Column:
+    """A column as (rows, *spec.shape), or as Sequences; the result may share Arrow's memory and is read-only then.
+
+    Raises ContractError, naming `where`, for a null, a tensor of another length, a sequence longer than the last bucket, or a
+    number that the type cannot hold.
     """
     array = column.chunk(0) if column.num_chunks == 1 else _combined(column)
     if array.null_count:
@@ -57,9 +108,18 @@ def decode(column: pa.ChunkedArray, spec: ColumnSpec, *, where: str) -> npt.NDAr
         if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
             raise _mismatch(spec, where, expected="strings", found=str(array.type))
         return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    if spec.is_ragged:
+        return _sequences(array, spec, where)
     if spec.shape:
         return _tensors(array, spec, where)
     return _numbers(array, spec, where)
+
+
+def copy_of(column: Column) -> Column:
+    """The same column in memory of its own."""
+    if isinstance(column, Sequences):
+        return Sequences(column.values.copy(), column.offsets.copy())
+    return column.copy()
 
 
 def _combined(column: pa.ChunkedArray) -> pa.Array:
@@ -67,34 +127,72 @@ def _combined(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _tensors(array: pa.Array, spec: ColumnSpec, where: str) -> npt.NDArray[Any]:
-    rows, size = len(array), spec.row_bytes
-    if pa.types.is_fixed_size_binary(array.type):
-        if array.type.byte_width != size:
-            raise _mismatch(spec, where, expected=f"{size} bytes in each row", found=f"{array.type.byte_width} bytes")
-        begin, data = array.offset * size, array.buffers()[1]
-    elif pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-        width = np.int64 if pa.types.is_large_binary(array.type) else np.int32
-        if rows == 0:
-            return np.empty((0, *spec.shape), dtype=spec.numpy_dtype)
-        # offsets: (rows + 1,) where each row's bytes begin in the data buffer
-        offsets = np.frombuffer(array.buffers()[1], dtype=width)[array.offset : array.offset + rows + 1]
-        lengths = np.diff(offsets)
-        if (lengths != size).any():
-            row = int(np.argmax(lengths != size))
-            raise _mismatch(spec, where, expected=f"{size} bytes in each row", found=f"{lengths[row]} bytes in row {row}")
-        begin, data = int(offsets[0]), array.buffers()[2]
-    else:
-        raise _mismatch(spec, where, expected="a binary column", found=str(array.type))
-    if rows == 0 or data is None:
-        return np.empty((0, *spec.shape), dtype=spec.numpy_dtype)
-    flat = np.frombuffer(data, dtype=np.uint8, count=rows * size, offset=begin)
-    return flat.view(spec.numpy_dtype).reshape(rows, *spec.shape)
+    values, offsets = _flat(array, spec, where)
+    unit, size = ("bytes", spec.row_bytes) if _is_binary(array) else ("numbers", math.prod(spec.shape))
+    lengths = np.diff(offsets)
+    if (lengths != size).any():
+        row = int(np.argmax(lengths != size))
+        raise _mismatch(spec, where, expected=f"{size} {unit} in each row", found=f"{lengths[row]} {unit} in row {row}")
+    flat = values[offsets[0] : offsets[-1]]
+    return flat.view(spec.numpy_dtype).reshape(len(array), *spec.shape)
+
+
+def _sequences(array: pa.Array, spec: ColumnSpec, where: str) -> Sequences:
+    values, offsets = _flat(array, spec, where)
+    unit, size = ("bytes", spec.item_bytes) if _is_binary(array) else ("numbers", math.prod(spec.shape))
+    lengths = np.diff(offsets)
+    if (lengths % size).any():
+        row = int(np.argmax(lengths % size != 0))
+        raise _mismatch(spec, where, expected=f"whole elements of {size} {unit}", found=f"{lengths[row]} {unit} in row {row}")
+    longest = int(lengths.max(initial=0)) // size
+    if longest > spec.length_buckets[-1]:
+        raise ContractError(
+            STAGE,
+            expected=f"column {spec.name} with at most {spec.length_buckets[-1]} elements in a row (the last of length_buckets)",
+            found=f"{longest} elements in row {int(np.argmax(lengths))}, in {where}",
+            remedy="Add a longer bucket to length_buckets, or cut the sequences before they are written.",
+        )
+    flat = values[offsets[0] : offsets[-1]].view(spec.numpy_dtype).reshape(-1, *spec.shape)
+    return Sequences(flat, (offsets - offsets[0]) // size)
+
+
+def _is_binary(array: pa.Array) -> bool:
+    kind = pa.types
+    return bool(kind.is_binary(array.type) or kind.is_large_binary(array.type) or kind.is_fixed_size_binary(array.type))
+
+
+def _flat(array: pa.Array, spec: ColumnSpec, where: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """All rows' bytes (uint8) or numbers (spec's type) behind one another, and where each row's begin. (any,), (rows + 1,)"""
+    kind = pa.types
+    if kind.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        offsets = np.arange(array.offset, array.offset + len(array) + 1, dtype=np.int64) * width
+        return _bytes(array.buffers()[1]), offsets
+    if kind.is_binary(array.type) or kind.is_large_binary(array.type):
+        dtype = np.int64 if kind.is_large_binary(array.type) else np.int32
+        if len(array) == 0:
+            return np.empty(0, dtype=np.uint8), np.zeros(1, dtype=np.int64)
+        offsets = np.frombuffer(array.buffers()[1], dtype=dtype)[array.offset : array.offset + len(array) + 1]
+        return _bytes(array.buffers()[2]), offsets.astype(np.int64)
+    if kind.is_list(array.type) or kind.is_large_list(array.type):
+        return _numbers(array.values, spec, where), np.asarray(array.offsets).astype(np.int64)
+    if kind.is_fixed_size_list(array.type):
+        width = array.type.list_size
+        offsets = np.arange(len(array) + 1, dtype=np.int64) * width
+        return _numbers(array.flatten(), spec, where), offsets
+    raise _mismatch(spec, where, expected="a binary or list column", found=str(array.type))
+
+
+def _bytes(buffer: pa.Buffer | None) -> npt.NDArray[np.uint8]:
+    return np.empty(0, dtype=np.uint8) if buffer is None else np.frombuffer(buffer, dtype=np.uint8)
 
 
 def _numbers(array: pa.Array, spec: ColumnSpec, where: str) -> npt.NDArray[Any]:
     target = pa.from_numpy_dtype(spec.numpy_dtype)
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_boolean(array.type)):
         raise _mismatch(spec, where, expected=f"numbers that fit {spec.dtype}", found=str(array.type))
+    if array.null_count:  # in a list; the caller has looked at the rows themselves
+        raise _mismatch(spec, where, expected="no nulls", found=f"{array.null_count} nulls in {len(array)} numbers")
     if array.type != target:
         # double to float may round; everything else must keep its value
         lossy = pa.types.is_floating(array.type) and pa.types.is_floating(target)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 
@@ -17,13 +19,50 @@ def local_path(uri: str) -> str | None:
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
-    """Opens a Parquet file and reads its footer. Raises OSError or pyarrow.ArrowInvalid."""
+    """Opens a Parquet file and reads its footer; end it with `close(force=True)`. Raises OSError or pyarrow.ArrowInvalid."""
+    return pq.ParquetFile(_open(uri))
+
+
+class RowGroupFile:
+    """A Parquet file that stays open, so that what is put in its place meanwhile is never read; its footer is read once."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises OSError or pyarrow.ArrowInvalid."""
+        reuse_memory()
+        self._stream = _open(uri)
+        file = pq.ParquetFile(self._stream)
+        self.metadata: pq.FileMetaData = file.metadata
+        self.names: list[str] = file.schema_arrow.names
+
+    def read(self, row_group: int, columns: list[str]) -> pa.Table:
+        """The columns of a row group. Raises OSError or pyarrow.ArrowException."""
+        # pre_buffer fetches the column chunks in few large reads. An object that stays would keep them until its next read.
+        file = pq.ParquetFile(self._stream, metadata=self.metadata, pre_buffer=True)
+        return file.read_row_group(row_group, columns=columns, use_threads=False)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._stream.close()
+
+
+def reuse_memory() -> None:
+    """Lets Arrow keep the memory of one row group for the next, unless ARROW_DEFAULT_MEMORY_POOL says what to use.
+
+    Arrow's usual allocator gives what is as large as a row group back to the system at once, and the next one pays for its pages
+    anew: more than for decoding it.
+    """
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "mimalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.mimalloc_memory_pool())
+
+
+def _open(uri: str) -> pa.NativeFile:
+    """Not mapped into memory: a file that is cut short under a run is an error then, not the end of the process."""
     path = local_path(uri)
     if path is not None:
-        return pq.ParquetFile(path, memory_map=True)
+        return pa.OSFile(path)
     import fsspec
 
-    return pq.ParquetFile(fsspec.open(uri, "rb").open())
+    return pa.PythonFile(fsspec.open(uri, "rb").open(), mode="r")
 
 
 def read_bytes(uri: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The row groups of one pinned version of a Delta table: what a plan counts and a reader opens.
+"""The row groups of one pinned version of a Delta table: what a plan counts and a reader opens (directory.py: of plain files).
 
 The list of files comes from the Delta log, never from the directory. Row groups and their rows come from the Parquet footers and
 are read once; ranks get the finished index.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,7 @@ _PART = re.compile(r"part-(\d+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:[-
 _UNSUPPORTED = re.compile(r"Unsupported reader features required: \[(.*?)\]")  # what deltalake says of a table it cannot open
 
 
-@dataclass(frozen=True)
-class RowGroup:
+class RowGroup(NamedTuple):
     """One row group: `file` counts from 0 in DatasetIndex.files, `row_group` from 0 within the file."""
 
     file: int
@@ -46,13 +45,20 @@ class DatasetIndex:
 
     uri: str
     """The table's address."""
-    version: int
-    """The Delta version that is pinned."""
+    version: int | None
+    """The Delta version that is pinned; None for a directory of plain Parquet files."""
     partitions: tuple[tuple[str, str], ...]
     """The partition values that were asked for."""
     files: tuple[str, ...]
     """Full addresses."""
-    row_groups: tuple[RowGroup, ...]
+    identities: tuple[str, ...] = ()
+    """What tells each file from another one at the same address: its size and time as the Delta log or the store have them.
+    Empty for indexes of old, whose files' names are their identity."""
+    row_groups: tuple[RowGroup, ...] = ()
+
+    def identity_of(self, file: int) -> str:
+        """The identity of a file, by its number."""
+        return self.identities[file] if self.identities else ""
 
     @property
     def num_rows(self) -> int:
@@ -64,10 +70,14 @@ class DatasetIndex:
         return np.array([group.num_rows for group in self.row_groups], dtype=np.int64)
 
     def fingerprint(self) -> str:
-        """SHA-256 in hex of the version, the file names and the row groups. The table's address is left out: a lake may move."""
+        """SHA-256 in hex of the version (where there is none, of the files' identities), the file names and the row groups.
+
+        The table's address is left out: a lake may move.
+        """
         names = [uri.rsplit("/", 1)[-1] for uri in self.files]
         groups = [(group.file, group.row_group, group.num_rows) for group in self.row_groups]
-        return hashlib.sha256(json.dumps([self.version, self.partitions, names, groups]).encode()).hexdigest()
+        version = self.identities if self.version is None else self.version
+        return hashlib.sha256(json.dumps([version, self.partitions, names, groups]).encode()).hexdigest()
 
     def to_json(self) -> str:
         """A text that `from_json` reads."""
@@ -78,6 +88,7 @@ class DatasetIndex:
             "version": self.version,
             "partitions": [list(pair) for pair in self.partitions],
             "files": list(self.files),
+            "identities": list(self.identities),
             "row_groups": groups,
         }
         return json.dumps(content)
@@ -94,6 +105,7 @@ class DatasetIndex:
                 version=content["version"],
                 partitions=tuple((name, value) for name, value in content["partitions"]),
                 files=tuple(content["files"]),
+                identities=tuple(content.get("identities", ())),
                 row_groups=tuple(RowGroup(*group) for group in content["row_groups"]),
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -105,8 +117,8 @@ class DatasetIndex:
             ) from error
 
 
-def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> DatasetIndex:
-    """Lists the row groups of a Delta table at `version` whose partition columns have the given values.
+def build_index(uri: str, *, version: int | None, partitions: Mapping[str, str]) -> DatasetIndex:
+    """Lists the row groups of a Delta table at `version` whose partition columns have the given values; None pins the newest.
 
     Raises LakeError where the table or version is not there, a file is missing or damaged, a partition column is unknown, or the
     table uses a feature that plain Parquet readers do not understand.
@@ -124,16 +136,28 @@ def build_index(uri: str, *, version: int, partitions: Mapping[str, str]) -> Dat
             raise _hidden_rows(uri, version, {name[:1].lower() + name[1:] for name in names}) from error
         remedy = "The version may have been vacuumed: take one that DESCRIBE HISTORY lists."
         raise _unreadable(uri, version, str(error), remedy) from error
+    version = int(table.version())
     _check_features(table, uri, version)
     adds = pa.record_batch(table.get_add_actions(flatten=True)).to_pylist()
     _check_partitions(table, uri, version, partitions)
     chosen = [add for add in adds if all(add.get(f"partition.{name}") == value for name, value in partitions.items())]
     chosen.sort(key=_file_order)
     files = tuple(_file_uri(uri, add["path"]) for add in chosen)
+    return DatasetIndex(
+        uri=uri,
+        version=version,
+        partitions=tuple(sorted(partitions.items())),
+        files=files,
+        identities=tuple(f"{add['size_bytes']}|{add['modification_time']}" for add in chosen),
+        row_groups=read_row_groups(files, expected="that the Delta log names"),
+    )
+
+
+def read_row_groups(files: Sequence[str], *, expected: str) -> tuple[RowGroup, ...]:
+    """The row groups of Parquet files, from their footers. Raises LakeError, which says what was `expected`."""
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        footers = list(pool.map(_row_groups_of, files))
-    groups = tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
-    return DatasetIndex(uri=uri, version=version, partitions=tuple(sorted(partitions.items())), files=files, row_groups=groups)
+        footers = list(pool.map(lambda uri: _row_groups_of(uri, expected), files))
+    return tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
 
 
 def _file_order(add: Mapping[str, Any]) -> tuple[str, int, int, str]:
@@ -150,17 +174,19 @@ def _file_uri(table_uri: str, path: str) -> str:
     return path if "://" in path or path.startswith("/") else f"{table_uri.rstrip('/')}/{path}"
 
 
-def _row_groups_of(uri: str) -> list[int]:
+def _row_groups_of(uri: str, expected: str) -> list[int]:
     try:
-        with open_parquet(uri) as file:
-            return [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        file = open_parquet(uri)
+        rows = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        file.close(force=True)
     except (OSError, pa.ArrowException) as error:
         raise LakeError(
             STAGE,
-            expected=f"the Parquet file {uri} that the Delta log names",
+            expected=f"the Parquet file {uri} {expected}",
             found=str(error),
             remedy="The version may have been vacuumed or the file damaged: write the table again.",
         ) from error
+    return rows
 
 
 def _check_features(table: DeltaTable, uri: str, version: int) -> None:
@@ -171,7 +197,7 @@ def _check_features(table: DeltaTable, uri: str, version: int) -> None:
         raise _hidden_rows(uri, version, features)
 
 
-def _hidden_rows(uri: str, version: int, features: set[str]) -> LakeError:
+def _hidden_rows(uri: str, version: int | None, features: set[str]) -> LakeError:
     if "deletionVectors" in features:
         remedy = (
             "Set delta.enableDeletionVectors to false, run REORG TABLE ... APPLY (PURGE), then ALTER TABLE ... DROP FEATURE "
@@ -194,6 +220,6 @@ def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Map
         )
 
 
-def _unreadable(uri: str, version: int, found: str, remedy: str) -> LakeError:
-    expected = f"a Delta table at {uri}, version {version}, of plain Parquet files"
+def _unreadable(uri: str, version: int | None, found: str, remedy: str) -> LakeError:
+    expected = f"a Delta table at {uri}, {'newest version' if version is None else f'version {version}'}, of plain Parquet files"
     return LakeError(STAGE, expected=expected, found=found, remedy=remedy)

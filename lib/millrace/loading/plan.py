@@ -45,6 +45,38 @@ def window_rows_for(*, shuffle_bytes: int, row_bytes: int, global_batch: int, vi
     return max(1, steps) * rows_per_step
 
 
+def plan_for(
+    row_group_rows: Ints,
+    *,
+    row_bytes: int,
+    seed: int,
+    global_batch: int,
+    virtual_shards: int | None,
+    shuffle_bytes: int,
+    dataset: str,
+) -> PlanSpec:
+    """The plan of a run as users describe it: the number of shards may be left open, the window is given in bytes.
+
+    `row_bytes`: decoded bytes of one row at most. Raises PlanError.
+    """
+    shards = virtual_shards or default_virtual_shards(max(1, global_batch))
+    divides = global_batch % shards == 0
+    window_rows = window_rows_for(
+        shuffle_bytes=shuffle_bytes,
+        row_bytes=row_bytes,
+        global_batch=global_batch,
+        virtual_shards=shards if divides else 1,  # the spec refuses what does not divide
+    )
+    return PlanSpec(
+        seed=seed,
+        global_batch=global_batch,
+        virtual_shards=shards,
+        window_rows=window_rows,
+        row_group_rows=row_group_rows,
+        dataset=dataset,
+    )
+
+
 def shards_of_rank(virtual_shards: int, world_size: int, rank: int) -> range:
     """The shards that `rank` owns. Raises PlanError where there are more ranks than shards."""
     if not 1 <= world_size <= virtual_shards:
@@ -202,9 +234,8 @@ class EpochPlan:
         """What `shards`, neighbours of one another, read from the window of `first_step` to the end of the epoch."""
         spec, bounds = self.spec, self.spec.shard_bounds
         begin, end = int(bounds[shards.start]), int(bounds[shards.stop])
-        group_cuts = (self.starts[:-1] - self.offset) % spec.num_rows
         window_cuts = [np.arange(bounds[shard], bounds[shard + 1], spec.window_rows, dtype=np.int64) for shard in shards]
-        cuts = np.unique(np.concatenate([[begin, end], group_cuts[(group_cuts > begin) & (group_cuts < end)], *window_cuts]))
+        cuts = np.unique(np.concatenate([[begin, end], self._group_cuts(begin, end), *window_cuts]))
         left = cuts[:-1].astype(np.int64)
         rows = np.diff(cuts).astype(np.int64)
         row_group, first_row = self._locate(left)
@@ -229,6 +260,14 @@ class EpochPlan:
     def global_batch(self, step: int) -> Ints:
         """The rows of a step as row numbers of the dataset, in index order from 0. (at most G,) int64"""
         return np.concatenate([self.shard_batch(shard, step) for shard in range(self.spec.virtual_shards)])
+
+    def _group_cuts(self, begin: int, end: int) -> Ints:
+        """Where row groups start in the line from `begin` to `end`, found by bisection: a rank looks at its own part only."""
+        parts = []
+        for turn in (0, self.spec.num_rows):  # what the rotation has moved from the line's start to its end comes in the second
+            first, last = np.searchsorted(self.starts, [begin + self.offset - turn, end + self.offset - turn])
+            parts.append(self.starts[first:last] + (turn - self.offset))
+        return np.concatenate(parts)
 
     def _locate(self, positions: Ints) -> tuple[Ints, Ints]:
         """Positions in the rotated line -> (row group, row within it)."""

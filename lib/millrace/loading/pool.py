@@ -1,55 +1,102 @@
-"""Decoded row groups in a planned order, read by Petastorm's thread pool and ventilator with a worker class of ours.
+"""Decoded row groups in a planned order, read by Petastorm's pools and ventilator with a worker class of ours.
 
-Three of Petastorm's habits are worked around here. Results come back in the order in which threads finish: they are put back in
+Three of Petastorm's habits are worked around here. Results come back in the order in which readers finish: they are put back in
 order, and no more are read ahead than `reads_ahead`. An exception in a worker prints a traceback and ends its thread: ours are
 published like results and raised once. The pool's end-of-data signal may come early: results are counted, too few is an error.
 """
 
 from __future__ import annotations
 
+import os
+import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+from petastorm.cache import NullCache
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
-from millrace.errors import ContractError, LakeError
-from millrace.loading.columns import STAGE, ColumnSpec, decode
-from millrace.loading.files import open_parquet
+from millrace.config.models import LoadingConfig
+from millrace.errors import ContractError, LakeError, MillraceError, find_in
+from millrace.loading.cache import RowGroupCache
+from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, copy_of, decode
+from millrace.loading.files import RowGroupFile
 from millrace.loading.index import DatasetIndex
+from millrace.loading.processes import ReaderProcesses, outlive_no_parent
+from millrace.loading.wire import pack, unpack
 
-Columns = dict[str, npt.NDArray[Any]]
+Order = Sequence[int] | npt.NDArray[np.int64]
 
-_OPEN_FILES = 16  # file handles that each thread keeps
+DEFAULTS = LoadingConfig()
+_OPEN_FILES = 16  # file handles that each reader keeps
 _VENTILATION_SECONDS = 0.001
+_MAX_READERS = 4  # more only wait for one another where nobody has asked for more
 
 
-def reads_ahead(num_threads: int) -> int:
-    """Row groups that are being read or wait to be taken: what bounds the pool's memory."""
-    return num_threads + 2
+def reader_threads(num_threads: int) -> int:
+    """Readers of a process that computes with `num_threads` threads."""
+    return max(1, min(_MAX_READERS, num_threads))
+
+
+def reads_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
+    """Row groups that are being read or wait to be taken. `num_threads` readers where `loading` names no number."""
+    return loading.row_groups_ahead or (loading.num_readers or num_threads) + 2
+
+
+def held_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
+    """What the pool may hold of them in memory: a process has its copy until the parent has another."""
+    return reads_ahead(num_threads, loading) * (2 if loading.pool == "processes" else 1)
 
 
 @dataclass(frozen=True)
 class _Done:
     """What a worker publishes: the decoded columns, or what went wrong."""
 
+    turn: int
     place: int
-    columns: Columns | None
+    columns: RowGroupColumns | None
     error: Exception | None
+
+
+class _DoneAsBytes:
+    """`_Done` on its way from a reader process."""
+
+    def serialize(self, done: _Done) -> memoryview:
+        return pack(
+            done.columns or {},
+            {"turn": done.turn, "place": done.place, "error": None if done.error is None else _as_text(done.error)},
+        )
+
+    def deserialize(self, data: memoryview) -> _Done:
+        columns, fields = unpack(data)
+        if fields["error"] is None:
+            return _Done(fields["turn"], fields["place"], columns, None)
+        return _Done(fields["turn"], fields["place"], None, find_in(fields["error"]) or RuntimeError(fields["error"]))
+
+
+def _as_text(error: Exception) -> str:
+    return error.to_wire() if isinstance(error, MillraceError) else "".join(traceback.format_exception(error))
 
 
 @dataclass(frozen=True)
 class _WorkerSetup:
     columns: tuple[ColumnSpec, ...]
+    cache_directory: str | None
+    cache_bytes: int
+    parent: int
+    """Process that a reader process belongs to."""
+    socket_directory: str | None
+    """Set for reader processes."""
 
 
 class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type hints
@@ -57,45 +104,71 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
 
     def __init__(self, worker_id: int, publish_func: Callable[[_Done], None], args: _WorkerSetup) -> None:
         super().__init__(worker_id, publish_func, args)
+        if args.socket_directory is not None:
+            outlive_no_parent(args.parent, args.socket_directory)
         self._specs = args.columns
-        self._open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+        self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
+        self._open: OrderedDict[str, RowGroupFile] = OrderedDict()
 
-    def process(self, *, place: int, uri: str, row_group: int, num_rows: int) -> None:
+    def process(self, *, turn: int, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
+        key = repr((uri, identity, row_group, num_rows, self._specs))
         try:
-            done = _Done(place, self._read(uri, row_group, num_rows), None)
+            done = _Done(turn, place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
         except Exception as error:  # it is raised again by the thread that takes the results
-            done = _Done(place, None, error)
+            done = _Done(turn, place, None, error)
         self.publish_func(done)
 
-    def _read(self, uri: str, row_group: int, num_rows: int) -> Columns:
+    def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
         where = f"row group {row_group} of {uri}"
         try:
             file = self._file(uri)
-            known = file.schema_arrow.names
-            missing = [spec.name for spec in self._specs if spec.name not in known]
+            missing = [spec.name for spec in self._specs if spec.name not in file.names]
             if missing:
                 raise ContractError(
                     STAGE,
                     expected=f"the columns {', '.join(missing)}",
-                    found=f"{', '.join(known)} in {uri}",
+                    found=f"{', '.join(file.names)} in {uri}",
                     remedy="Compare the pipeline's features and label with the table's columns.",
                 )
             if row_group >= file.metadata.num_row_groups:
                 raise _changed(where, f"{num_rows} rows", "no such row group")
-            table = file.read_row_group(row_group, columns=[spec.name for spec in self._specs], use_threads=False)
+            table = file.read(row_group, [spec.name for spec in self._specs])
         except (OSError, pa.ArrowException) as error:
             raise _changed(where, f"{num_rows} rows", str(error)) from error
         if table.num_rows != num_rows:
             raise _changed(where, f"{num_rows} rows", f"{table.num_rows} rows")
-        return {spec.name: decode(table.column(spec.name), spec, where=where) for spec in self._specs}
+        # A copy takes a tenth of the time of decoding. Without it Arrow's buffers, which are up to twice as large as what is in
+        # them, would stay as long as a window needs the row group, and be given back by another thread than that which made them.
+        return {spec.name: copy_of(decode(table.column(spec.name), spec, where=where)) for spec in self._specs}
 
-    def _file(self, uri: str) -> pq.ParquetFile:
+    def _file(self, uri: str) -> RowGroupFile:
         if uri not in self._open:
             if len(self._open) >= _OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[uri] = open_parquet(uri)
+            self._open[uri] = RowGroupFile(uri)
         self._open.move_to_end(uri)
         return self._open[uri]
+
+
+class _Items(Sequence[Mapping[str, object]]):
+    """What the ventilator gives out, made when it is asked for: a list of a million dicts would take half a gigabyte."""
+
+    def __init__(self, index: DatasetIndex, order: Order, turn: int) -> None:
+        self._index, self._order, self._turn = index, order, turn
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: Any) -> Any:
+        index, group = self._index, self._index.row_groups[int(self._order[place])]
+        return {
+            "turn": self._turn,
+            "place": place,
+            "uri": index.files[group.file],
+            "identity": index.identity_of(group.file),
+            "row_group": group.row_group,
+            "num_rows": group.num_rows,
+        }
 
 
 class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
@@ -103,6 +176,10 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
 
     Otherwise one slow read would let the other threads decode the rest of the epoch meanwhile.
     """
+
+    def __init__(self, ventilate: Callable[..., None], items: _Items, ahead: int) -> None:
+        super().__init__(ventilate, [{}], max_ventilation_queue_size=ahead, ventilation_interval=_VENTILATION_SECONDS)
+        self._items_to_ventilate = items  # it insists on a list when it is made
 
     def processed_item(self) -> None:
         """Called by the pool for every row group read: counts for nothing here."""
@@ -112,43 +189,81 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
         super().processed_item()
 
 
-@contextmanager
-def row_groups_in_order(
-    index: DatasetIndex, order: Sequence[int] | npt.NDArray[np.int64], columns: Sequence[ColumnSpec], *, num_threads: int
-) -> Iterator[Iterator[tuple[int, Columns]]]:
-    """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in exactly that order.
+class Readers:
+    """Reads row groups, order after order. Threads live as long as an order; processes, slow to start, as long as this object.
 
-    Threads and files are closed on leaving. While iterating, raises LakeError where a file is gone, damaged or not the one that
-    was indexed, and ContractError where its columns do not decode.
+    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used.
     """
-    if len(order) == 0:
-        yield iter(())
-        return
-    items = [_item(index, place, int(number)) for place, number in enumerate(order)]
-    pool = ThreadPool(num_threads, results_queue_size=2 * reads_ahead(num_threads))
-    ventilator = _PlannedVentilator(
-        pool.ventilate,
-        items,
-        max_ventilation_queue_size=reads_ahead(num_threads),
-        ventilation_interval=_VENTILATION_SECONDS,
-    )
-    pool.start(_RowGroupWorker, _WorkerSetup(tuple(columns)), ventilator)
-    try:
-        yield _in_order(pool, ventilator, order)
-    finally:
+
+    def __init__(self, columns: Sequence[ColumnSpec], *, num_threads: int, loading: LoadingConfig = DEFAULTS) -> None:
+        self.columns = tuple(columns)
+        self._loading = loading
+        self._num_readers = loading.num_readers or num_threads
+        self._ahead = reads_ahead(num_threads, loading)
+        self._turns = count()
+        self._idle: list[ReaderProcesses] = []
+        if loading.cache_directory:
+            RowGroupCache(loading.cache_directory, loading.cache_bytes)  # refused here, before a reader starts
+        self.close = weakref.finalize(self, _end_all, self._idle)
+        """Ends processes that are not in use; done by itself when nobody holds this object any more."""
+
+    @contextmanager
+    def in_order(self, index: DatasetIndex, order: Order) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
+        """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in that very order.
+
+        While iterating, raises LakeError where a file is gone, damaged or not the one that was indexed, or a reader process has
+        died, and ContractError where the columns do not decode.
+        """
+        if len(order) == 0:
+            yield iter(())
+            return
+        turn = next(self._turns)
+        pool = self._processes() if self._loading.pool == "processes" else ThreadPool(self._num_readers, 2 * self._ahead)
+        ventilator = _PlannedVentilator(pool.ventilate, _Items(index, order, turn), self._ahead)
+        try:
+            if isinstance(pool, ReaderProcesses):
+                ventilator.start()
+            else:
+                pool.start(_RowGroupWorker, self._setup(None), ventilator)
+            yield _in_order(pool, ventilator, order, turn)
+        finally:
+            ventilator.stop()
+            if isinstance(pool, ReaderProcesses) and not self._idle and pool.is_alive():
+                self._idle.append(pool)  # what is still on its way belongs to this turn, and the next one passes over it
+            else:
+                pool.stop()
+                pool.join()
+
+    def _processes(self) -> ReaderProcesses:
+        """Started processes that nobody else reads with."""
+        while self._idle:
+            pool = self._idle.pop()
+            if pool.is_alive():
+                return pool
+            pool.join()
+        pool = ReaderProcesses(self._num_readers, _DoneAsBytes())
+        pool.start(_RowGroupWorker, self._setup(pool.directory))
+        return pool
+
+    def _setup(self, socket_directory: str | None) -> _WorkerSetup:
+        return _WorkerSetup(
+            columns=self.columns,
+            cache_directory=self._loading.cache_directory,
+            cache_bytes=self._loading.cache_bytes,
+            parent=os.getpid(),
+            socket_directory=socket_directory,
+        )
+
+
+def _end_all(pools: list[ReaderProcesses]) -> None:
+    while pools:
+        pool = pools.pop()
         pool.stop()
         pool.join()
 
 
-def _item(index: DatasetIndex, place: int, number: int) -> Mapping[str, object]:
-    group = index.row_groups[number]
-    return {"place": place, "uri": index.files[group.file], "row_group": group.row_group, "num_rows": group.num_rows}
-
-
-def _in_order(
-    pool: Any, ventilator: _PlannedVentilator, order: Sequence[int] | npt.NDArray[np.int64]
-) -> Iterator[tuple[int, Columns]]:
-    early: dict[int, Columns] = {}
+def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int) -> Iterator[tuple[int, RowGroupColumns]]:
+    early: dict[int, RowGroupColumns] = {}
     for place, number in enumerate(order):
         while place not in early:
             try:
@@ -161,6 +276,8 @@ def _in_order(
                     remedy="Start the run again; it goes on from its last checkpoint.",
                     retry=True,
                 ) from error
+            if done.turn != turn:
+                continue
             if done.error is not None:
                 raise done.error
             assert done.columns is not None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from millrace.loading.columns import ColumnSpec
+from millrace.config.models import LoadingConfig
+from millrace.loading.buffers import Buffer, assemble, make_buffer
+from millrace.loading.columns import ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
-from millrace.loading.pool import Columns, reads_ahead, row_groups_in_order
+from millrace.loading.pool import DEFAULTS, Readers, held_ahead
 
-_ALIGNMENT = 64  # bytes; TensorFlow takes over aligned memory and aborts on other
+Columns = dict[str, npt.NDArray[Any]]
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -25,22 +28,17 @@ class Batch:
     step: int
     """Counts from 0 within the epoch."""
     columns: Columns
-    """By name, (rows, *shape), each aligned to 64 bytes (columns of strings aside)."""
+    """By name, (rows, *shape), sequences (rows, bucket, *shape), each aligned to 64 bytes (columns of strings aside)."""
     weights: npt.NDArray[np.float32]
     """1 for a row that counts, 0 for padding. (rows,) float32"""
     num_rows: int
     """Rows that count; they come first."""
+    lengths: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    """Elements of each row before it was padded, for every column of sequences. (rows,) int64"""
 
-
-def aligned_empty(rows: int, spec: ColumnSpec) -> npt.NDArray[Any]:
-    """An array (rows, *spec.shape) with undefined content that starts on a 64-byte boundary."""
-    dtype = spec.numpy_dtype
-    if dtype.hasobject:
-        return np.empty((rows, *spec.shape), dtype=object)
-    num_bytes = rows * spec.row_bytes
-    raw = np.empty(num_bytes + _ALIGNMENT, dtype=np.uint8)
-    begin = -raw.ctypes.data % _ALIGNMENT
-    return raw[begin : begin + num_bytes].view(dtype).reshape(rows, *spec.shape)
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """Which elements of a column of sequences are not padding. (rows, bucket) bool"""
+        return np.asarray(np.arange(self.columns[name].shape[1]) < self.lengths[name][:, np.newaxis])
 
 
 class PlannedReader:
@@ -56,17 +54,21 @@ class PlannedReader:
         world_size: int,
         memory_limit_bytes: int,
         num_threads: int = 1,
+        loading: LoadingConfig = DEFAULTS,
     ) -> None:
-        """Raises PlanError where there are more ranks than shards, or the planned memory is over the limit."""
-        assert spec.row_group_rows.tolist() == index.row_group_rows().tolist(), "the plan is of another index"
+        """`num_threads` readers where `loading` names no number. Nothing in `loading` changes a batch.
+
+        Raises PlanError where there are more ranks than shards, or the planned memory is over the limit.
+        """
+        assert np.array_equal(spec.row_group_rows, index.row_group_rows()), "the plan is of another index"
         self._index, self._spec, self._columns = index, spec, tuple(columns)
-        self._num_threads = num_threads
+        self.readers = Readers(columns, num_threads=num_threads, loading=loading)
         self._shards = shards_of_rank(spec.virtual_shards, world_size, rank)
         check_memory(
             spec,
             world_size=world_size,
             row_bytes=sum(column.row_bytes for column in columns),
-            reads_ahead=reads_ahead(num_threads),
+            reads_ahead=held_ahead(num_threads, loading),
             limit_bytes=memory_limit_bytes,
         )
 
@@ -75,12 +77,12 @@ class PlannedReader:
 
         `beat` is called in the calling thread for every row group that has arrived: a slow store does not look like a hang then.
         A rank without rows in a step gets one row of weight 0, so that every rank has a batch to take part with. Raises LakeError
-        and ContractError as `row_groups_in_order` does.
+        and ContractError as `Readers.in_order` does.
         """
         plan = EpochPlan(self._spec, epoch)
         pieces = plan.pieces(self._shards, first_step=first_step)
         order = pieces.read_order()
-        with row_groups_in_order(self._index, order, self._columns, num_threads=self._num_threads) as row_groups:
+        with self.readers.in_order(self._index, order) as row_groups:
             windows = _Windows(plan, self._shards, pieces, self._columns, row_groups, beat)
             for step in range(first_step, self._spec.num_steps):
                 yield self._batch(windows, step)
@@ -88,22 +90,17 @@ class PlannedReader:
     def _batch(self, windows: _Windows, step: int) -> Batch:
         window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
         windows.move_to(window)
-        chosen = [windows.rows_of(shard)[offset : offset + self._spec.rows_per_step] for shard in self._shards]
-        num_rows = sum(rows.size for rows in chosen)
-        padded = max(1, num_rows)
-        columns = {}
+        rows = windows.rows(offset, self._spec.rows_per_step)
+        padded = max(1, rows.size)
+        columns: Columns = {}
+        lengths = {}
         for spec in self._columns:
-            batch = aligned_empty(padded, spec)
-            begin = 0
-            for shard, rows in zip(self._shards, chosen, strict=True):
-                # mode="clip" lets NumPy write into `out` without a copy in between; the rows are in range
-                np.take(windows.buffer(shard, spec), rows, axis=0, out=batch[begin : begin + rows.size], mode="clip")
-                begin += rows.size
-            batch[begin:] = "" if batch.dtype.hasobject else 0
-            columns[spec.name] = batch
+            columns[spec.name], row_lengths = assemble(spec, windows.buffers[spec.name], rows, padded)
+            if row_lengths is not None:
+                lengths[spec.name] = row_lengths
         weights = np.zeros(padded, dtype=np.float32)
-        weights[:num_rows] = 1.0
-        return Batch(step, columns, weights, num_rows)
+        weights[: rows.size] = 1.0
+        return Batch(step, columns, weights, rows.size, lengths)
 
 
 class _Windows:
@@ -115,36 +112,43 @@ class _Windows:
         shards: range,
         pieces: Pieces,
         columns: Sequence[ColumnSpec],
-        row_groups: Iterator[tuple[int, Columns]],
+        row_groups: Iterator[tuple[int, RowGroupColumns]],
         beat: Callable[[], object],
     ) -> None:
         self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
         self._window = -1
-        self._order: dict[int, npt.NDArray[np.int64]] = {}  # shard -> rows of its window, shuffled
-        self._held: dict[int, Columns] = {}  # row group -> columns, as long as a later piece needs it
+        self._begins: dict[int, int] = {}  # shard -> where its rows of this window begin in the buffers
+        self._order: list[npt.NDArray[np.int64]] = []  # by shard, the places of its rows, shuffled
+        self._held: dict[int, RowGroupColumns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
-        rows = {shard: min(plan.spec.window_rows, plan.spec.shard_rows(shard)) for shard in shards}
-        self._buffers = {(shard, spec.name): aligned_empty(rows[shard], spec) for shard in shards for spec in columns}
+        rows = sum(self._num_rows(shard, 0) for shard in shards)
+        self.buffers: dict[str, Buffer] = {spec.name: make_buffer(spec, rows) for spec in columns}
+        """By column, the windows of all shards behind one another, each in the order of the line."""
 
     def move_to(self, window: int) -> None:
-        """Fills every shard's buffer with its rows of `window`, unless they are there."""
+        """Fills the buffers with every shard's rows of `window`, unless they are there."""
         if window == self._window:
             return
         self._window = window
+        rows = [self._num_rows(shard, window) for shard in self._shards]
+        self._begins = dict(zip(self._shards, accumulate(rows, initial=0), strict=False))
         begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
         for piece in range(int(begin), int(end)):
             self._copy(piece)
-        for shard in self._shards:
-            has_rows = window * self._plan.spec.window_rows < self._plan.spec.shard_rows(shard)
-            self._order[shard] = self._plan.window_order(shard, window) if has_rows else np.empty(0, dtype=np.int64)
+        self._order = [
+            self._begins[shard] + self._plan.window_order(shard, window)
+            for shard, num_rows in zip(self._shards, rows, strict=True)
+            if num_rows
+        ]
 
-    def rows_of(self, shard: int) -> npt.NDArray[np.int64]:
-        """The shuffled rows of the shard's window, as places in its buffers."""
-        return self._order[shard]
+    def rows(self, offset: int, count: int) -> npt.NDArray[np.int64]:
+        """The rows `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
+        # one list for all shards: a NumPy call for each shard and column would cost more than the rows themselves
+        return np.concatenate([_NO_ROWS, *(order[offset : offset + count] for order in self._order)])
 
-    def buffer(self, shard: int, spec: ColumnSpec) -> npt.NDArray[Any]:
-        """The rows of the shard's window in the order of the line. (window rows, *spec.shape)"""
-        return self._buffers[shard, spec.name]
+    def _num_rows(self, shard: int, window: int) -> int:
+        spec = self._plan.spec
+        return max(0, min(spec.window_rows, spec.shard_rows(shard) - window * spec.window_rows))
 
     def _copy(self, piece: int) -> None:
         number = int(self._pieces.row_group[piece])
@@ -152,10 +156,10 @@ class _Windows:
             arrived, columns = next(self._row_groups)
             self._held[arrived] = columns
             self._beat()
-        shard, offset = int(self._pieces.shard[piece]), int(self._pieces.offset[piece])
+        place = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():
-            self._buffers[shard, name][offset : offset + rows] = values[first : first + rows]
+            self.buffers[name].put(place, values, first, rows)
         self._pieces_left[number] -= 1
         if not self._pieces_left[number]:
             del self._held[number]
@@ -169,31 +173,40 @@ def read_in_order(
     rank: int = 0,
     world_size: int = 1,
     num_threads: int = 1,
+    readers: Readers | None = None,
 ) -> Iterator[Batch]:
     """Every row once, in index order, `batch_size` rows at a time; the last batch may be shorter. For evaluation.
 
-    With `world_size`, rank r of W gets the rows from r*N//W up to (r+1)*N//W. Raises LakeError and ContractError as
-    `row_groups_in_order` does.
+    `readers` that are there already are used, of the same columns; else `num_threads` threads. With `world_size`, rank r of W
+    gets the rows from r*N//W up to (r+1)*N//W. Raises LakeError and ContractError as `Readers.in_order` does.
     """
     begin, end = (part * index.num_rows // world_size for part in (rank, rank + 1))
     starts = [0, *accumulate(group.num_rows for group in index.row_groups)]
     order = [number for number in range(len(index.row_groups)) if max(starts[number], begin) < min(starts[number + 1], end)]
     left = end - begin
-    step = 0
-    batch: Columns = {}
-    filled = 0
-    with row_groups_in_order(index, order, columns, num_threads=num_threads) as row_groups:
+    step = filled = 0
+    buffers = {spec.name: make_buffer(spec, min(batch_size, left)) for spec in columns}
+    readers = readers or Readers(columns, num_threads=num_threads)
+    assert readers.columns == tuple(columns), "the readers decode other columns"
+    with readers.in_order(index, order) as row_groups:
         for number, values in row_groups:
             first, last = max(0, begin - starts[number]), min(end, starts[number + 1]) - starts[number]
             while first < last:
-                if not batch:
-                    batch = {spec.name: aligned_empty(min(batch_size, left), spec) for spec in columns}
                 size = min(batch_size, left)
                 rows = min(size - filled, last - first)
-                for name, array in batch.items():
-                    array[filled : filled + rows] = values[name][first : first + rows]
+                for name, buffer in buffers.items():
+                    buffer.put(filled, values[name], first, rows)
                 first, filled = first + rows, filled + rows
                 if filled == size:
-                    yield Batch(step, batch, np.ones(size, dtype=np.float32), size)
-                    step, left, batch, filled = step + 1, left - size, {}, 0
+                    yield _whole(step, columns, buffers, size)
+                    step, left, filled = step + 1, left - size, 0
     assert left == 0
+
+
+def _whole(step: int, columns: Sequence[ColumnSpec], buffers: Mapping[str, Buffer], rows: int) -> Batch:
+    """The first rows of the buffers, as they lie."""
+    chosen = np.arange(rows, dtype=np.int64)
+    batch = {spec.name: assemble(spec, buffers[spec.name], chosen, rows) for spec in columns}
+    values = {name: array for name, (array, _) in batch.items()}
+    lengths = {name: known for name, (_, known) in batch.items() if known is not None}
+    return Batch(step, values, np.ones(rows, dtype=np.float32), rows, lengths)

@@ -1,11 +1,15 @@
-"""From a pipeline's `model` section to a Keras model."""
+"""From a pipeline's `model` section to a Keras model: what all families share, and which one builds the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import keras
 
-from millrace.config.models import ModelConfig
-from millrace.models.mlp import build_mlp
+from millrace.config.network import CnnConfig, ModelConfig
+from millrace.models.blocks import Blocks
+from millrace.models.cnn import convolve
 
 
 def build_model(
@@ -15,16 +19,32 @@ def build_model(
     divisor: float,
     num_classes: int,
     seed: int,
+    precision: str = "float32",
     input_name: str = "features",
 ) -> keras.Model:
-    """The model of `config.family`: (batch, *input_shape) uint8 -> (batch, num_classes) float32 logits, before any training."""
-    match config.family:
-        case "mlp":
-            return build_mlp(
-                config,
-                input_shape=input_shape,
-                divisor=divisor,
-                num_classes=num_classes,
-                seed=seed,
-                input_name=input_name,
-            )
+    """The model of `config.family`: (batch, *input_shape) uint8 -> (batch, num_classes) float32 logits, before any training.
+
+    The initial weights depend on `seed` and the sizes alone. `precision` is a Keras dtype policy: what the layers compute in;
+    their weights are float32 in any case. Only Keras's own layers are used, so that every export reloads without custom objects.
+    """
+    blocks = Blocks(config, seed=seed)
+    with _policy(precision):
+        raw = keras.Input(shape=input_shape, dtype="uint8", name=input_name)
+        x = keras.layers.Rescaling(1.0 / divisor, name="scale")(raw)
+        if isinstance(config, CnnConfig):
+            x = convolve(x, config, blocks)
+        x = keras.layers.Flatten(name="flatten")(x)
+        for number, units in enumerate(config.hidden):
+            x = blocks.dense(x, units, name=f"hidden_{number}")
+        return keras.Model(raw, blocks.logits(x, num_classes), name=config.family)
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Layers that are made meanwhile compute by this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -58,9 +58,9 @@ class Checkpoint:
 
     progress: Progress
     weights: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Model.variables."""
+    """In the order of keras.Model.weights."""
     optimizer: tuple[npt.NDArray[Any], ...]
-    """In the order of keras.Optimizer.variables."""
+    """In the order of TrainStep.variables."""
 
 
 def checkpoint_uri(directory: str, epoch: int, step_in_epoch: int = 0) -> str:
@@ -69,8 +69,17 @@ def checkpoint_uri(directory: str, epoch: int, step_in_epoch: int = 0) -> str:
     return f"{directory.rstrip('/')}/epoch-{epoch:06d}{step}.ckpt"
 
 
-def write_checkpoint(directory: str, checkpoint: Checkpoint, *, keep: int = 3, beat: Callable[[], None] = lambda: None) -> str:
-    """Writes atomically, removes all but the newest `keep`, and gives the address. `beat` is called as the work goes on.
+def write_checkpoint(
+    directory: str,
+    checkpoint: Checkpoint,
+    *,
+    keep: int = 3,
+    kept_epoch: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> str:
+    """Writes atomically, removes all but the newest `keep` and that of `kept_epoch`, and gives the address.
+
+    `beat` is called as the work goes on.
 
     Raises TrainingError where the place cannot be written.
     """
@@ -80,8 +89,9 @@ def write_checkpoint(directory: str, checkpoint: Checkpoint, *, keep: int = 3, b
     try:
         artifacts.write_bytes(uri, content)
         beat()
-        for _, old in _list(directory)[:-keep]:
-            artifacts.remove(old)
+        for place, old in _list(directory)[:-keep]:
+            if place != (kept_epoch, 0):
+                artifacts.remove(old)
     except OSError as error:
         raise TrainingError(
             STAGE,
@@ -136,7 +146,7 @@ def newest_checkpoint(directory: str, fingerprint: str, *, max_epoch: int) -> tu
 
 def load_weights(uri: str, model: Any) -> None:
     """Puts a checkpoint's weights into a Keras model of the same kind. Raises TrainingError where they do not fit."""
-    assign(read_checkpoint(uri).weights, model.variables, uri=uri)
+    assign(read_checkpoint(uri).weights, model.weights, uri=uri)
 
 
 def assign(values: Sequence[npt.NDArray[Any]], variables: Sequence[Any], *, uri: str) -> None:

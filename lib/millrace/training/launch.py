@@ -11,12 +11,12 @@ from pyspark.sql import SparkSession
 from millrace import observe
 from millrace.errors import PlanError
 from millrace.loading.plan import PlanSpec, check_memory, shards_of_rank
-from millrace.loading.pool import reads_ahead
+from millrace.loading.pool import held_ahead, reader_threads
 from millrace.training.attempt import run_attempt
 from millrace.training.checkpoint import newest_checkpoint
 from millrace.training.failure import AttemptFailedError
 from millrace.training.heartbeat import Event
-from millrace.training.request import TrainRequest, TrainResult, resolve_index
+from millrace.training.request import TrainRequest, TrainResult, resolve_index, validation_of
 from millrace.training.slots import choose_workers, workers_left
 from millrace.training.watchdog import ParentWatchdog
 
@@ -35,6 +35,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     """
     training = request.training
     plan = request.plan(resolve_index(request.train))
+    validation_of(request)
     if training.num_workers != "auto":
         _check_plan(request, plan, training.num_workers)
     num_workers = most_workers = choose_workers(spark, training, plan)
@@ -67,7 +68,7 @@ def _check_plan(request: TrainRequest, plan: PlanSpec, num_workers: int) -> None
         plan,
         world_size=num_workers,
         row_bytes=sum(column.row_bytes for column in request.columns),
-        reads_ahead=reads_ahead(request.training.threads_per_worker),
+        reads_ahead=held_ahead(reader_threads(request.training.threads_per_worker), request.training.loading),
         limit_bytes=request.training.memory_limit_bytes,
     )
 

@@ -5,35 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import keras
-
-from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec
+from millrace.loading.pool import reader_threads
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
-from millrace.training.board import Point, is_shown, write_board
-from millrace.training.checkpoint import (
-    Checkpoint,
-    Progress,
-    assign,
-    newest_checkpoint,
-    read_checkpoint,
-    remove_unfinished,
-    write_checkpoint,
-)
+from millrace.training.board import Point, is_shown
+from millrace.training.checkpoint import Progress
+from millrace.training.early_stop import Verdict, judge
+from millrace.training.optimizers import build_optimizer
 from millrace.training.ranks import Ranks
-from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index
-from millrace.training.step import EvaluationStep, Sums, TrainStep, build_optimizer
+from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index, validation_of
+from millrace.training.saving import Saver, Tell
+from millrace.training.schedules import LearningRate
+from millrace.training.step import EvaluationStep, StepOptions, Sums, TrainStep
 
 _VALIDATION_ROWS = 1024  # rows of a validation batch on one rank
-
-
-class Tell(Protocol):
-    """Says what a rank does: `Heartbeat.send`, or a recorder."""
-
-    def __call__(self, kind: str, **fields: Any) -> None: ...
 
 
 def silent(kind: str, **fields: Any) -> None:
@@ -55,10 +43,8 @@ class _Trainer:
         self._request, self._ranks, self._tell = request, ranks, tell
         train_index = resolve_index(request.train)
         self._plan: PlanSpec = request.plan(train_index)
-        self._fingerprint = request.fingerprint(self._plan)
-        self._at = Progress(fingerprint=self._fingerprint)
+        self._at = Progress(fingerprint=request.fingerprint(self._plan))
         training = request.training
-        self._threads = max(1, min(4, training.threads_per_worker))
         self._reader = PlannedReader(
             train_index,
             self._plan,
@@ -66,35 +52,47 @@ class _Trainer:
             rank=ranks.rank,
             world_size=ranks.world_size,
             memory_limit_bytes=training.memory_limit_bytes,
-            num_threads=self._threads,
+            num_threads=reader_threads(training.threads_per_worker),
+            loading=training.loading,
         )
-        self._validation: DatasetIndex | None = None if request.validation is None else resolve_index(request.validation)
         self._model = build_model(
             request.model,
             input_shape=request.feature.shape,
             divisor=request.divisor,
             num_classes=request.num_classes,
             seed=training.seed,
+            precision=training.precision,
         )
-        self._optimizer = build_optimizer(training.optimizer, self._model)
-        self._step = TrainStep(self._model, self._optimizer, world_size=ranks.world_size)
+        self._rate = LearningRate(
+            config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
+        )
+        self._validation = validation_of(request)
+        optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
+        self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
         self._evaluate = EvaluationStep(self._model)
+        self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)
 
     def run(self) -> TrainResult:
-        uri, notes = self._restore()
+        restored, notes = self._saver.restore()
+        self._at = restored or self._at
         first_epoch, first_step = self._at.epoch + 1, self._at.step + 1
-        self._ranks.broadcast(self._state())
-        weight_hash = self._ranks.same_hash(self._state(), where="at the start")
-        while self._at.epoch < self._request.training.epochs:
+        saved = self._saver.agree()
+        while self._at.epoch < self._request.training.epochs and not self._verdict().stops:
             train_rows = self._train_epoch()
             rows = (*train_rows, *self._validate())
             self._end_epoch(rows)
-            weight_hash, uri = self._save()
+            saved = self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
             self._tell("epoch", epoch=self._at.epoch, step=self._at.step, metrics=rows)
+        rows, kept, last = self._at.rows, self._verdict().kept_epoch, self._at.epoch
+        if kept != last:
+            self._at, saved = self._saver.go_back(kept)
+        if last < self._request.training.epochs:
+            self._tell("log", message=f"no better for {last - kept} epochs: the weights are those of epoch {self._at.epoch}")
         return TrainResult(
-            rows=self._at.rows,
-            weights=uri,
-            weight_hash=weight_hash,
+            rows=rows,
+            weights=saved.uri,
+            weight_hash=saved.weight_hash,
+            epoch=self._at.epoch,
             num_steps=self._at.step,
             num_rows_seen=self._at.num_rows_seen,
             num_workers=self._ranks.world_size,
@@ -103,38 +101,31 @@ class _Trainer:
             notes=tuple(notes),
         )
 
-    def _state(self) -> list[keras.Variable]:
-        """Everything that a step changes."""
-        return [*self._model.variables, *self._optimizer.variables]
-
-    def _restore(self) -> tuple[str, list[str]]:
-        """Rank 0 chooses the checkpoint, and every rank takes its numbers from the same file."""
-        choice: str | None = None
-        notes: list[str] = []
-        if self._ranks.rank == 0:
-            directory, epochs = self._request.checkpoints, self._request.training.epochs
-            remove_unfinished(directory)
-            found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs)
-            for note in notes:
-                self._tell("log", message=note)
-            choice = found or ""
-        uri = self._ranks.broadcast_text(choice)
-        if uri:
-            checkpoint = read_checkpoint(uri)
-            assign(checkpoint.weights, self._model.variables, uri=uri)
-            assign(checkpoint.optimizer, self._optimizer.variables, uri=uri)
-            self._at = checkpoint.progress
-        return uri, notes
+    def _verdict(self) -> Verdict:
+        """What early stopping says after the epochs so far; without it all epochs are done and the last one is kept."""
+        config = self._request.training.early_stop
+        if config is None:
+            return Verdict(stops=False, best_epoch=self._at.epoch, kept_epoch=self._at.epoch)
+        rows = [row for row in self._at.rows if (row["split"], row["metric"]) == ("validation", config.metric)]
+        return judge(config, [float(row["value"]) for row in rows])
 
     def _train_epoch(self) -> list[dict[str, Value]]:
         """The rest of the epoch, saving on the way as asked for. Gives the epoch's rows of metrics/epochs."""
         feature, label = self._request.columns
-        epoch, learning_rate = self._at.epoch + 1, self._learning_rate()
+        epoch = self._at.epoch + 1
         total, earlier_seconds, started = Sums(*self._at.sums), self._at.seconds, time.monotonic()
         beat = partial(self._tell, "load", epoch=epoch)
         for batch in self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat):
             where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch}"
-            sums = self._step(batch.columns[feature.name], batch.columns[label.name], batch.weights, where=where)
+            sums = self._step(
+                batch.columns[feature.name],
+                batch.columns[label.name],
+                batch.weights,
+                step=self._at.step,
+                learning_rate=self._rate.at(self._at.step),
+                where=where,
+                wish=self._saver.wishes(),
+            )
             total = _add(total, sums)
             seconds = earlier_seconds + time.monotonic() - started
             self._at = self._after_step(batch.step, sums, total, seconds)
@@ -147,12 +138,12 @@ class _Trainer:
                 loss=sums.loss / sums.weight,
                 rows=int(total.weight),
                 seconds=seconds,
-                learning_rate=learning_rate,
+                learning_rate=self._learning_rate(),
             )
-            if self._is_due():
-                self._save()
+            if self._saver.is_due(self._at, sums):
+                self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
-        return _metric_rows("train", epoch, self._at.step, total, learning_rate, self._at.seconds)
+        return _metric_rows("train", epoch, self._at.step, total, self._learning_rate(), self._at.seconds)
 
     def _after_step(self, step: int, sums: Sums, total: Sums, seconds: float) -> Progress:
         done, curve = self._at.step + 1, self._at.curve
@@ -168,14 +159,9 @@ class _Trainer:
             curve=curve,
         )
 
-    def _is_due(self) -> bool:
-        """Whether it is time for a checkpoint within the epoch."""
-        every = self._request.training.checkpoints.every_steps
-        return every is not None and self._at.step % every == 0
-
     def _validate(self) -> list[dict[str, Value]]:
         """Exact sums over all rows: each rank takes its share, and only sums are sent."""
-        if self._validation is None or self._validation.num_rows == 0:
+        if self._validation is None:
             return []
         feature, label = self._request.columns
         epoch, step, started = self._at.epoch + 1, self._at.step, time.monotonic()
@@ -187,7 +173,7 @@ class _Trainer:
             _VALIDATION_ROWS,
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
-            num_threads=self._threads,
+            readers=self._reader.readers,
         )
         for batch in batches:
             own = _add(own, self._evaluate(batch.columns[feature.name], batch.columns[label.name], batch.weights))
@@ -209,29 +195,9 @@ class _Trainer:
             curve=(*self._at.curve, *points),
         )
 
-    def _save(self) -> tuple[str, str]:
-        """Writes a checkpoint once the ranks have agreed on what they have. Gives the hash of the state, and the address."""
-        self._wait()
-        epoch, within = self._at.epoch, self._at.step_in_epoch
-        where = f"after step {within} of epoch {epoch + 1}" if within else f"after epoch {epoch}"
-        weight_hash = self._ranks.same_hash(self._state(), where=where)
-        uri: str | None = None
-        if self._ranks.rank == 0:
-            checkpoint = Checkpoint(
-                progress=self._at,
-                weights=tuple(variable.numpy() for variable in self._model.variables),
-                optimizer=tuple(variable.numpy() for variable in self._optimizer.variables),
-            )
-            keep, beat = self._request.training.checkpoints.keep, partial(self._tell, "checkpoint", epoch=epoch)
-            uri = write_checkpoint(self._request.checkpoints, checkpoint, keep=keep, beat=beat)
-            if self._request.board is not None:
-                write_board(self._request.board, self._at.curve)
-        else:
-            self._wait()
-        return weight_hash, self._ranks.broadcast_text(uri)
-
     def _learning_rate(self) -> float:
-        return float(f"{float(self._optimizer.learning_rate):.7g}")  # as it was configured, without float32's tail
+        """What the last step was taken with."""
+        return self._rate.at(self._at.step - 1)
 
     def _wait(self) -> None:
         if self._ranks.world_size > 1:

@@ -7,13 +7,30 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from millrace.config.models import ModelConfig, TrainingConfig
+from pydantic import TypeAdapter
+
+from millrace.config.models import TrainingConfig
+from millrace.config.network import ModelConfig
+from millrace.errors import PlanError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
-from millrace.loading.plan import PlanSpec, default_virtual_shards, window_rows_for
+from millrace.loading.plan import PlanSpec, plan_for
+from millrace.training.schedules import depends_on_num_steps
 
 Value = str | int | float
+
+MODEL: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+NOT_IN_FINGERPRINT = {
+    # the plan's fingerprint has them
+    *("batch_size", "seed", "virtual_shards", "shuffle_bytes"),
+    # the request has what comes of it
+    "class_weights",
+    # how far, by whom and with what care a run is done, not what comes of it
+    *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints", "early_stop"),
+    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds", "max_restarts"),
+}
+"""Of `TrainingConfig`; all others are part of a run's fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +54,8 @@ class TrainRequest:
     """Directory of the run's checkpoints, a path or an fsspec address that every worker's host can reach."""
     board: str | None = None
     """Directory of TensorBoard's event file, likewise; None: there is none."""
+    class_weights: tuple[float, ...] | None = None
+    """What a row counts in the loss, by its label; None: all the same. (num_classes,)"""
 
     @property
     def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
@@ -46,20 +65,13 @@ class TrainRequest:
     def plan(self, train: DatasetIndex) -> PlanSpec:
         """The plan of the run. Raises PlanError."""
         training = self.training
-        shards = training.virtual_shards or default_virtual_shards(training.batch_size)
-        divides = training.batch_size % shards == 0
-        window_rows = window_rows_for(
-            shuffle_bytes=training.shuffle_bytes,
+        return plan_for(
+            train.row_group_rows(),
             row_bytes=sum(column.row_bytes for column in self.columns),
-            global_batch=training.batch_size,
-            virtual_shards=shards if divides else 1,  # the spec refuses what does not divide
-        )
-        return PlanSpec(
             seed=training.seed,
             global_batch=training.batch_size,
-            virtual_shards=shards,
-            window_rows=window_rows,
-            row_group_rows=train.row_group_rows(),
+            virtual_shards=training.virtual_shards,
+            shuffle_bytes=training.shuffle_bytes,
             dataset=train.fingerprint(),
         )
 
@@ -68,8 +80,9 @@ class TrainRequest:
         parts = [
             plan.fingerprint(),
             self.model.model_dump(mode="json"),
-            self.training.optimizer.model_dump(mode="json"),
-            self.training.loss,
+            self.training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
+            self.training.epochs if depends_on_num_steps(self.training.optimizer) else None,
+            self.class_weights,
             asdict(self.feature),
             self.divisor,
             self.label,
@@ -90,6 +103,7 @@ class TrainRequest:
             "training": self.training.model_dump(mode="json"),
             "checkpoints": self.checkpoints,
             "board": self.board,
+            "class_weights": self.class_weights,
         }
         return json.dumps(content)
 
@@ -107,10 +121,11 @@ class TrainRequest:
             divisor=content["divisor"],
             label=content["label"],
             num_classes=content["num_classes"],
-            model=ModelConfig.model_validate(content["model"]),
+            model=MODEL.validate_python(content["model"]),
             training=TrainingConfig.model_validate(content["training"]),
             checkpoints=content["checkpoints"],
             board=content["board"],
+            class_weights=None if content["class_weights"] is None else tuple(content["class_weights"]),
         )
 
 
@@ -125,6 +140,8 @@ class TrainResult:
     """Address of the last checkpoint; `millrace.training.checkpoint.load_weights` reads it."""
     weight_hash: str
     """SHA-256 in hex of weights and optimizer state, equal on all ranks."""
+    epoch: int
+    """The epoch, from 1, after which the weights were so: the last one, or the best."""
     num_steps: int
     """Optimizer steps in the lineage of the weights."""
     num_rows_seen: int
@@ -152,6 +169,21 @@ class TrainResult:
 def resolve_index(index: DatasetIndex | str) -> DatasetIndex:
     """The index itself, read where only its address is given. Raises LakeError and OSError."""
     return index if isinstance(index, DatasetIndex) else DatasetIndex.from_json(read_bytes(index).decode())
+
+
+def validation_of(request: TrainRequest) -> DatasetIndex | None:
+    """The rows to validate on; None where there are none. Raises PlanError where early stopping needs some."""
+    index = None if request.validation is None else resolve_index(request.validation)
+    if index is not None and index.num_rows:
+        return index
+    if request.training.early_stop is not None:
+        raise PlanError(
+            "training",
+            expected="rows to validate on, for training.early_stop",
+            found="none",
+            remedy="Give split.validation or split.fractions.validation some rows, or leave early_stop out.",
+        )
+    return None
 
 
 def _index_out(index: DatasetIndex | str | None) -> dict[str, str] | None:

@@ -2,12 +2,16 @@
 
 Gradients are of the sum of weight * loss over the rank's rows. They travel with the sums in one flat float32 buffer, are added up
 over the ranks, and only then divided by the global weight: uneven local batches and an uneven last batch come out as if one rank
-had done it all.
+had done it all. The penalty on weights (L2) counts on each rank by the rank's weight, so that it counts once in all.
+
+Nothing here is compiled by XLA: on CPU a convolution then takes many times as long, and a dense network gains nothing beside the
+fused update.
 """
 
 from __future__ import annotations
 
-import math
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,29 +20,54 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from millrace.config.models import OptimizerConfig
+from millrace.config.models import TrainingConfig
 from millrace.errors import TrainingError
+from millrace.training.loss_scale import LossScale
+from millrace.training.reduction import add_up, add_up_in_half
 
 STAGE = "training"
-_NUM_SUMS = 3  # loss, weight, correct rows: the end of the flat buffer
+_NUM_METRICS = 3  # sums of loss, weight and correct rows
+_NUM_SUMS = 4  # then the weight in the loss, which class weights are part of; behind them, the wishes for a checkpoint
+_NOT_FINITE, _DONE, _SKIPPED = 0.0, 1.0, 2.0  # what has become of a step
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over rows, never means."""
+    """Sums over rows, never means, without class weights and penalties."""
 
     loss: float
     weight: float
     correct: float
     """Rows whose largest logit is that of their label."""
+    wishes: float = 0.0
+    """Ranks that have asked for a checkpoint after this step."""
 
 
-def build_optimizer(config: OptimizerConfig, model: keras.Model) -> keras.Optimizer:
-    """The optimizer with its variables made, so that they can be broadcast and restored before the first step."""
-    kinds = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD, "rmsprop": keras.optimizers.RMSprop}
-    optimizer = kinds[config.name](learning_rate=config.learning_rate)
-    optimizer.build(model.trainable_variables)
-    return optimizer
+@dataclass(frozen=True, kw_only=True)
+class StepOptions:
+    """What a step does beyond the plain one."""
+
+    seed: int = 0
+    """Dropout draws from it, the step and the rank."""
+    class_weights: tuple[float, ...] | None = None
+    """What a row counts in the loss, by its label. (classes,)"""
+    micro_batches: int = 1
+    """Parts in which a rank computes its rows, one after the other."""
+    scale_loss: bool = False
+    """For float16, whose small gradients would vanish."""
+    compress: bool = False
+    """Gradients travel as float16."""
+
+    @staticmethod
+    def of(training: TrainingConfig, class_weights: tuple[float, ...] | None) -> StepOptions:
+        """The options that a pipeline asks for."""
+        return StepOptions(
+            seed=training.seed,
+            class_weights=class_weights,
+            micro_batches=training.micro_batches,
+            scale_loss=training.precision == "mixed_float16",
+            compress=training.compression == "fp16",
+        )
 
 
 def as_tensor(array: npt.NDArray[Any]) -> tf.Tensor:
@@ -49,65 +78,178 @@ def as_tensor(array: npt.NDArray[Any]) -> tf.Tensor:
 class TrainStep:
     """Forward, backward, all-reduce and update in one graph."""
 
-    def __init__(self, model: keras.Model, optimizer: keras.Optimizer, *, world_size: int) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        options: StepOptions = StepOptions(),
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1."""
-        self._model, self._optimizer, self._world_size = model, optimizer, world_size
+        self._model, self._optimizer, self._options = model, optimizer, options
+        self._rank, self._world_size = rank, world_size
         self._variables = [variable.value for variable in model.trainable_variables]
-        self._sizes = [math.prod(variable.shape) for variable in model.trainable_variables]
-        shape, dtype = model.input_shape[1:], model.inputs[0].dtype
+        weights = {id(variable) for variable in model.weights}
+        self._seeds = [variable for variable in model.variables if id(variable) not in weights]
+        self._moving = list(_moving_statistics(model))
+        self._scale = LossScale() if options.scale_loss else None
         signature = [
-            tf.TensorSpec((None, *shape), dtype),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((None,), tf.float32),
+            *_batch_signature(model),
+            tf.TensorSpec((), tf.float32),
+            tf.TensorSpec((len(self._seeds), 2), tf.uint32),
+            tf.TensorSpec((), tf.float32),
         ]
-        self._run = tf.function(self._graph, input_signature=signature)
+        self._run = tf.function(self._graph, input_signature=signature, autograph=False)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that a step changes beside the model's weights: the same on every rank, and kept by checkpoints."""
+        return [*self._optimizer.variables, *(self._scale.variables if self._scale else [])]
 
     def __call__(
-        self, features: npt.NDArray[Any], labels: npt.NDArray[np.int32], weights: npt.NDArray[np.float32], *, where: str
+        self,
+        features: npt.NDArray[Any],
+        labels: npt.NDArray[np.int32],
+        weights: npt.NDArray[np.float32],
+        *,
+        step: int,
+        learning_rate: float,
+        where: str,
+        wish: bool = False,
     ) -> Sums:
-        """One step; features (rows, *shape), labels (rows,), weights (rows,), all aligned to 64 bytes. Gives the global sums.
+        """Takes step `step`, counted from 0 over all epochs; `where` says in an error where that was. Gives the global sums.
 
-        Raises TrainingError, on every rank alike and before anything is updated, where a gradient or the loss is not finite.
+        With `wish` this rank asks all for a checkpoint, which costs nothing: it travels with the gradients.
+
+        features: (rows, *shape), labels: (rows,), weights: (rows,), the first two aligned to 64 bytes. A step of weight 0, and
+        one with gradients too large for the loss scale, changes no weight. Raises TrainingError where the model has losses that
+        depend on rows; and where a gradient or the loss is not finite, on every rank alike and before any weight is changed.
         """
-        finite, loss, weight, correct = self._run(as_tensor(features), as_tensor(labels), weights).numpy().tolist()
-        if not finite:
+        seeds = dropout_seeds(self._options.seed, step=step, rank=self._rank, count=len(self._seeds))
+        given = self._run(as_tensor(features), as_tensor(labels), weights, learning_rate, seeds, float(wish))
+        outcome, *sums = given.numpy().tolist()
+        if outcome == _NOT_FINITE:
             raise TrainingError(
                 STAGE,
                 expected="a finite loss and finite gradients",
                 found=f"infinity or no number at {where}",
                 remedy="Lower training.optimizer.learning_rate, or look for extreme values in the features.",
             )
-        return Sums(loss, weight, correct)
+        return Sums(*sums)
 
-    def _graph(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = self._model(features, training=True)
-            sums = _sums(logits, labels, weights)
-        gradients = tape.gradient(sums[0], self._variables)
+    def _graph(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor,
+        learning_rate: tf.Tensor,
+        seeds: tf.Tensor,
+        wish: tf.Tensor,
+    ) -> tf.Tensor:
+        for number, variable in enumerate(self._seeds):
+            variable.assign(seeds[number])
+        self._optimizer.learning_rate.assign(learning_rate)
+        gradients, sums = self._in_parts(features, labels, weights)
+        sums = tf.concat([sums, [wish]], axis=0)
         if self._world_size > 1:
             gradients, sums = self._all_reduce(gradients, sums)
-        sums = tf.stack(sums)
-        checks = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
-        finite = tf.reduce_all(tf.stack([*checks, tf.reduce_all(tf.math.is_finite(sums))]))
-        weight = sums[1]
+        outcome = self._update(gradients, sums)
+        return tf.concat([[outcome], sums[:_NUM_METRICS], sums[_NUM_SUMS:]], axis=0)
 
-        def update() -> tf.Tensor:
+    def _in_parts(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Gradients and sums of the rank's rows, in as many parts as asked for; no part is empty."""
+        if self._options.micro_batches == 1:
+            return self._gradients(features, labels, weights)
+        num_rows = tf.shape(labels)[0]
+        part_rows = -(-num_rows // self._options.micro_batches)
+
+        def add_part(first: tf.Tensor, gradients: list[tf.Tensor], sums: tf.Tensor) -> tuple[Any, ...]:
+            end = first + part_rows
+            more, more_sums = self._gradients(features[first:end], labels[first:end], weights[first:end])
+            return end, [one + other for one, other in zip(gradients, more, strict=True)], sums + more_sums
+
+        nothing = [tf.zeros(variable.shape) for variable in self._variables]
+        start = (tf.constant(0), nothing, tf.zeros(_NUM_SUMS))
+        # one part at a time: it is memory that is to be saved
+        _, gradients, sums = tf.while_loop(lambda first, *_: first < num_rows, add_part, start, parallel_iterations=1)
+        return gradients, sums
+
+    def _gradients(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Gradients of sum(weight * loss) and the sums, of these rows. In float32, and without the loss scale."""
+        with tf.GradientTape() as tape:
+            logits = self._model(features, training=True)
+            losses, metrics = _losses_and_sums(logits, labels, weights)
+            shares = weights if self._options.class_weights is None else weights * tf.gather(self._options.class_weights, labels)
+            weight = tf.reduce_sum(shares)
+            objective = tf.reduce_sum(losses * shares)
+            penalties = self._penalties()
+            if penalties:
+                objective += weight * tf.add_n(penalties)
+            scale = None if self._scale is None else self._scale.value / tf.maximum(tf.reduce_sum(weights), 1.0)
+            if scale is not None:
+                objective *= scale
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, self._variables)]
+        if scale is not None:
+            gradients = [gradient / scale for gradient in gradients]
+        return gradients, tf.stack([*metrics, weight])
+
+    def _penalties(self) -> list[tf.Tensor]:
+        """What the model adds to the mean loss. It must depend on weights alone: what depends on rows would count by rank."""
+        penalties: list[tf.Tensor] = self._model.losses
+        num_regularized = sum(variable.regularizer is not None for variable in self._model.trainable_variables)
+        if len(penalties) != num_regularized:
+            raise TrainingError(
+                STAGE,
+                expected=f"{num_regularized} penalties, one for each variable with a regularizer",
+                found=f"{len(penalties)} losses in the model",
+                remedy="Take activity regularizers and calls of add_loss out of its layers.",
+            )
+        return penalties
+
+    def _all_reduce(self, gradients: list[tf.Tensor], sums: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Adds up over the ranks, and takes the mean of the moving statistics by the rows that each rank has had.
+
+        With that the statistics are those of the global batch's rows, and a rank without rows in this step counts for nothing.
+        """
+        num_rows = sums[1]
+        statistics = [variable.value * num_rows for variable in self._moving]
+        if self._options.compress:
+            sums, *statistics = add_up([sums, *statistics], name="millrace_sums")
+            share = tf.maximum(sums[3], 1e-30) / self._world_size
+            gradients = add_up_in_half(gradients, share, name="millrace_step")
+        else:
+            *gradients, sums = add_up([*gradients, *statistics, sums], name="millrace_step")
+            gradients, statistics = gradients[: len(self._variables)], gradients[len(self._variables) :]
+        for variable, total in zip(self._moving, statistics, strict=True):
+            variable.assign(total / sums[1])
+        return gradients, sums
+
+    def _update(self, gradients: list[tf.Tensor], sums: tf.Tensor) -> tf.Tensor:
+        """Changes the weights, unless there is nothing to go by. Gives what has become of the step."""
+        weight = sums[3]
+        # a sum is finite where all numbers are, short of 1e38; it is far cheaper than a look at each
+        is_finite = tf.math.is_finite(tf.add_n([tf.reduce_sum(gradient) for gradient in gradients]))
+        is_sound = tf.math.is_finite(tf.reduce_sum(sums))
+
+        def apply() -> tf.Tensor:
             self._optimizer.apply([gradient / weight for gradient in gradients], self._model.trainable_variables)
-            return tf.constant(1.0)
+            if self._scale is not None:
+                self._scale.went_well()
+            return tf.constant(_DONE)
 
-        done = tf.cond(finite, update, lambda: tf.constant(0.0))
-        return tf.concat([[done], sums], axis=0)
+        def refuse() -> tf.Tensor:
+            if self._scale is None:
+                return tf.constant(_NOT_FINITE)
+            can_go_on = is_sound & self._scale.can_fall
+            self._scale.overflowed()
+            return tf.where(can_go_on, _SKIPPED, _NOT_FINITE)
 
-    def _all_reduce(self, gradients: list[tf.Tensor], sums: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Adds up over the ranks. One buffer in a fixed order: reduced one by one, tensors differ from run to run."""
-        import horovod.tensorflow as hvd
+        def take() -> tf.Tensor:
+            return tf.cond(weight > 0.0, apply, lambda: tf.constant(_SKIPPED))
 
-        # flat: (parameters + 3,) float32
-        flat = tf.concat([*(tf.reshape(gradient, [-1]) for gradient in gradients), tf.stack(sums)], axis=0)
-        flat = hvd.allreduce(flat, op=hvd.Sum, name="millrace_step")
-        parts = tf.split(flat, [*self._sizes, _NUM_SUMS])
-        reduced = [tf.reshape(part, variable.shape) for part, variable in zip(parts[:-1], self._variables, strict=True)]
-        return reduced, tf.unstack(parts[-1], num=_NUM_SUMS)
+        return tf.cond(is_finite & is_sound, take, refuse)
 
 
 class EvaluationStep:
@@ -115,20 +257,45 @@ class EvaluationStep:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        shape, dtype = model.input_shape[1:], model.inputs[0].dtype
-        signature = [tf.TensorSpec((None, *shape), dtype), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32)]
-        self._run = tf.function(self._graph, input_signature=signature)
+        self._run = tf.function(self._graph, input_signature=_batch_signature(model), autograph=False)
 
     def __call__(self, features: npt.NDArray[Any], labels: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> Sums:
         """Features (rows, *shape), labels (rows,), weights (rows,), all aligned to 64 bytes. Gives the rank's own sums."""
         return Sums(*self._run(as_tensor(features), as_tensor(labels), weights).numpy().tolist())
 
     def _graph(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        return tf.stack(_sums(self._model(features, training=False), labels, weights))
+        return tf.stack(_losses_and_sums(self._model(features, training=False), labels, weights)[1])
 
 
-def _sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
-    """Sums of loss, weight and correct rows. logits: (rows, classes) float32"""
+def dropout_seeds(seed: int, *, step: int, rank: int, count: int) -> npt.NDArray[np.uint32]:
+    """The states that `count` seed generators start a step with. (count, 2) uint32"""
+    digest = hashlib.shake_128(f"millrace-dropout-1|{seed}|{step}|{rank}".encode()).digest(8 * count)
+    return np.frombuffer(digest, dtype="<u4").reshape(count, 2)
+
+
+def _batch_signature(model: keras.Model) -> list[tf.TensorSpec]:
+    """Features, labels and weights, of any number of rows."""
+    shape, dtype = model.input_shape[1:], model.inputs[0].dtype
+    return [tf.TensorSpec((None, *shape), dtype), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32)]
+
+
+def _losses_and_sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The loss of each row, and the sums of loss, weight and correct rows. logits: (rows, classes) float32"""
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # (rows,)
     correct = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)  # (rows,)
-    return [tf.reduce_sum(losses * weights), tf.reduce_sum(weights), tf.reduce_sum(correct * weights)]
+    return losses, [tf.reduce_sum(losses * weights), tf.reduce_sum(weights), tf.reduce_sum(correct * weights)]
+
+
+def _layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """All layers, those of models inside too."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+
+
+def _moving_statistics(model: keras.Model) -> Iterator[keras.Variable]:
+    """What batch norm keeps of the batches that it has seen."""
+    for layer in _layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            yield from layer.non_trainable_weights

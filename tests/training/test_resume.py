@@ -1,0 +1,109 @@
+"""A run that stops and goes on, in real Horovod processes: the same bits on as many ranks, the same rows on any number."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from millrace.loading.plan import EpochPlan
+from millrace.training.checkpoint import checkpoint_uri, read_checkpoint
+from millrace.training.ranks import Ranks
+from millrace.training.request import TrainRequest
+from tests.training.rank_cases import run_ranks
+from tests.training.resume_cases import Lineage, as_rank, goes_on_as_rank, run_once
+
+NUM_STEPS = 32  # of an epoch: 1,500 rows in batches of 48, the last of 12
+STOPS = (1, 17, 32, 33)  # the first step of an epoch, one in the middle, the last before validation, the first of the next
+SCHEDULE = {"name": "adam", "schedule": {"warmup_steps": 20, "decay": {"kind": "cosine"}}}
+
+
+def request_of(make_request, **settings) -> TrainRequest:
+    """Two epochs with a checkpoint after each step, and a learning rate that is another one at each."""
+    checkpoints = {"every_steps": 1, "keep": 100}
+    return make_request(epochs=2, num_workers=2, optimizer=SCHEDULE, checkpoints=checkpoints, **settings)
+
+
+def global_batches(lineages: list[Lineage]) -> dict[tuple[int, int], list[str]]:
+    """(epoch, step in it) -> the rows of the global batch, in the order of the ranks."""
+    batches: dict[tuple[int, int], list[str]] = {}
+    for lineage in lineages:
+        for epoch, step, row_ids in lineage.row_ids:
+            batches.setdefault((epoch, step), []).extend(row_ids)
+    return batches
+
+
+def planned_batches(request: TrainRequest) -> dict[tuple[int, int], list[str]]:
+    """What the plan says; row n of the table has the id n."""
+    spec = request.plan(request.train)
+    plans = [EpochPlan(spec, epoch) for epoch in range(request.training.epochs)]
+    return {
+        (epoch, step): [f"{row:032x}" for row in plan.global_batch(step)]
+        for epoch, plan in enumerate(plans)
+        for step in range(spec.num_steps)
+    }
+
+
+def check(request: TrainRequest, found: list[tuple[Lineage, dict[int, tuple[Lineage, Lineage]]]]) -> None:
+    """Every rank's whole run and those that stopped and went on."""
+    planned = planned_batches(request)
+    (whole_hash,) = {whole.weight_hash for whole, _ in found}
+    assert global_batches([whole for whole, _ in found]) == planned
+    for stop in found[0][1]:
+        stopped = global_batches([parts[stop][0] for _, parts in found])
+        rest = [parts[stop][1] for _, parts in found]
+        assert {lineage.weight_hash for lineage in rest} == {whole_hash}, stop
+        assert {lineage.first_step for lineage in rest} == {stop + 1}
+        assert {lineage.learning_rates for lineage in rest} == {found[0][0].learning_rates}
+        # the stopped run has read one step more than it has kept, unless it stopped at an epoch's end
+        kept = dict(list(stopped.items())[:stop])
+        assert kept | global_batches(rest) == planned
+        assert not kept.keys() & global_batches(rest).keys()
+
+
+def test_one_rank(make_request):
+    """The first, a middle and the last step; three runs of two epochs."""
+    request = request_of(make_request)
+    ranks = Ranks(rank=0, world_size=1)
+    whole, parts = run_once(request, ranks), {}
+    for stop in STOPS:
+        own = request_of(make_request, directory=f"stop-{stop}")
+        parts[stop] = (run_once(own, ranks, stop), run_once(own, ranks))
+    check(request, [(whole, parts)])
+
+
+@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.full)])
+def test_several_ranks_and_then_others(make_request, tmp_path, world_size):
+    """Real processes: a whole run, one that goes on from a step in the middle, and one on other numbers of ranks."""
+    request = request_of(make_request)
+    stops = STOPS if world_size == 3 else (17,)
+    found = run_ranks(world_size, as_rank, request.to_json(), stops)
+    check(request, found)
+    for others in (1, 5 - world_size):  # 3 after 2, 2 after 3
+        again = request_of(make_request, directory=f"on-{others}")
+        copy_until(Path(request.checkpoints), Path(again.checkpoints), step=17)
+        if others == 1:
+            lineages = [run_once(again, Ranks(rank=0, world_size=1))]
+        else:
+            lineages = run_ranks(others, goes_on_as_rank, again.to_json())
+        planned = planned_batches(request)
+        assert global_batches(lineages) == {place: rows for place, rows in planned.items() if place >= (0, 17)}
+        assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates}
+        for step in range(18, 38):
+            mine, other = (weights_after(directory, step) for directory in (again.checkpoints, request.checkpoints))
+            for one, two in zip(mine, other, strict=True):
+                np.testing.assert_allclose(one, two, rtol=0, atol=1e-5, err_msg=f"after step {step}")
+
+
+def copy_until(source: Path, target: Path, *, step: int) -> None:
+    """The checkpoints of a run that was stopped in its first epoch."""
+    target.mkdir()
+    for number in range(1, step + 1):
+        shutil.copy(checkpoint_uri(str(source), 0, number), target)
+
+
+def weights_after(directory: str, step: int) -> tuple[np.ndarray, ...]:
+    epoch, within = divmod(step, NUM_STEPS)
+    return read_checkpoint(checkpoint_uri(directory, epoch, within)).weights
