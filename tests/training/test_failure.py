@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.errors import ContractError, LakeError, TrainingError
 from millrace.training.failure import _blame, explain
 from millrace.training.heartbeat import Heartbeat

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.errors import TrainingError
 from millrace.training.loss_scale import LossScale
 from millrace.training.reduction import add_up, add_up_in_half
