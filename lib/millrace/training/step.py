@@ -87,6 +87,8 @@ class TrainStep:
         """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1."""
         self._model, self._optimizer, self._options = model, optimizer, options
         self._rank, self._world_size = rank, world_size
+        # where no more rows are to come, the mean is taken before the backward pass: a pass less over all gradients
+        self._gives_means = world_size == 1 and options.micro_batches == 1
         self._variables = [variable.value for variable in model.trainable_variables]
         weights = {id(variable) for variable in model.weights}
         self._seeds = [variable for variable in model.variables if id(variable) not in weights]
@@ -162,7 +164,7 @@ class TrainStep:
         return gradients, sums
 
     def _gradients(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of sum(weight * loss) and the sums, of these rows. In float32, and without the loss scale."""
+        """Gradients of sum(weight * loss), or of its mean, and the sums, of these rows. In float32, without the loss scale."""
         with tf.GradientTape() as tape:
             logits = self._model(features, training=True)
             losses, metrics = _losses_and_sums(logits, labels, weights)
@@ -172,8 +174,11 @@ class TrainStep:
             penalties = self._penalties()
             if penalties:
                 objective += weight * tf.add_n(penalties)
-            scale = None if self._scale is None else self._scale.value / tf.maximum(tf.reduce_sum(weights), 1.0)
-            if scale is not None:
+            if self._gives_means:
+                objective = tf.math.divide_no_nan(objective, weight)
+            scale = None
+            if self._scale is not None:  # which is made for means
+                scale = self._scale.value / (1.0 if self._gives_means else tf.maximum(tf.reduce_sum(weights), 1.0))
                 objective *= scale
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, self._variables)]
         if scale is not None:
@@ -219,7 +224,8 @@ class TrainStep:
         is_sound = tf.math.is_finite(tf.reduce_sum(sums))
 
         def apply() -> tf.Tensor:
-            self._optimizer.apply([gradient / weight for gradient in gradients], self._model.trainable_variables)
+            means = gradients if self._gives_means else [gradient / weight for gradient in gradients]
+            self._optimizer.apply(means, self._model.trainable_variables)
             if self._scale is not None:
                 self._scale.went_well()
             return tf.constant(_DONE)
