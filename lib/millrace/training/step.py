@@ -84,7 +84,10 @@ class TrainStep:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1."""
+        """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1.
+
+        Raises TrainingError where the model has losses that depend on rows.
+        """
         self._model, self._optimizer, self._options = model, optimizer, options
         self._rank, self._world_size = rank, world_size
         # where no more rows are to come, the mean is taken before the backward pass: a pass less over all gradients
@@ -99,7 +102,8 @@ class TrainStep:
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((len(self._seeds), 2), tf.uint32),
         ]
-        self._run = tf.function(self._graph, input_signature=signature, autograph=False)
+        # one graph for every number of rows; called as such, without tf.function's search for the one that fits
+        self._run = tf.function(self._graph, input_signature=signature, autograph=False).get_concrete_function()
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -119,11 +123,12 @@ class TrainStep:
         """Takes step `step`, counted from 0 over all epochs; `where` says in an error where that was. Gives the global sums.
 
         features: (rows, *shape), labels: (rows,), weights: (rows,), the first two aligned to 64 bytes. A step of weight 0, and
-        one with gradients too large for the loss scale, changes no weight. Raises TrainingError where the model has losses that
-        depend on rows; and where a gradient or the loss is not finite, on every rank alike and before any weight is changed.
+        one with gradients too large for the loss scale, changes no weight. Raises TrainingError where a gradient or the loss is
+        not finite, on every rank alike and before any weight is changed.
         """
         seeds = dropout_seeds(self._options.seed, step=step, rank=self._rank, count=len(self._seeds))
-        outcome, *sums = self._run(as_tensor(features), as_tensor(labels), weights, learning_rate, seeds).numpy().tolist()
+        rest = tf.constant(weights), tf.constant(learning_rate, tf.float32), tf.constant(seeds)
+        outcome, *sums = self._run(as_tensor(features), as_tensor(labels), *rest).numpy().tolist()
         if outcome == _NOT_FINITE:
             raise TrainingError(
                 STAGE,
