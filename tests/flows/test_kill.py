@@ -78,9 +78,9 @@ def test_a_killed_night_goes_on(finished: Night, night: Night, moment: Moment, v
     process = night.start("nightly", "--night", NIGHT)
     with ExitStack() as stack:
         if moment.held is not None:
-            wait_until(lambda: started(night, moment.step), seconds=200, process=process)
+            wait_until(lambda: started(night, moment.step), seconds=500, process=process)
             stack.enter_context(locks.short(Lake.at(str(night.lake)), moment.held))
-        wait_until(lambda: moment.reached(night), seconds=200, process=process)
+        wait_until(lambda: moment.reached(night), seconds=500, process=process)
         kill_and_wait(night, process, victim)
     before = night.steps("succeeded")
     assert moment.step not in before
@@ -142,7 +142,7 @@ INTERRUPTIONS: dict[str, Callable[[Night, subprocess.Popen[str]], bool]] = {
 )
 def test_ctrl_c_leaves_no_process_and_exits_130(night: Night, moment: str) -> None:
     process = night.start("nightly", "--night", NIGHT)
-    wait_until(lambda: INTERRUPTIONS[moment](night, process), seconds=200, process=process)
+    wait_until(lambda: INTERRUPTIONS[moment](night, process), seconds=500, process=process)
     members = family(process)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
