@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.errors import ConfigError, LakeError
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import ColumnSpec

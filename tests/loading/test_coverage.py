@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index
 from millrace.loading.index import DatasetIndex

@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.errors import LakeError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.directory import build_directory_index

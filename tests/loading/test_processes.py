@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index
@@ -132,7 +132,7 @@ def test_readers_end_when_their_parent_is_killed(numbered_files):
     """The parent is not waited for, so that it stays a zombie: its number still exists, and the readers end all the same."""
     program = (
         "import sys, time\n"
-        "from millrace.config.models import LoadingConfig\n"
+        "from millrace.config.training import LoadingConfig\n"
         "from millrace.loading import ColumnSpec, Options, dataset\n"
         "data = dataset(sys.argv[1], columns=['number'], batch_size=8, options=Options(pool='processes', num_readers=1))\n"
         "stream = iter(data)\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError, PlanError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.dataset import open_index

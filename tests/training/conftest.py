@@ -13,8 +13,8 @@ from deltalake import WriterProperties, write_deltalake
 from pyspark.sql import SparkSession
 
 from millrace import observe
-from millrace.config.models import TrainingConfig
 from millrace.config.network import MlpConfig
+from millrace.config.training import TrainingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
 from millrace.training.request import TrainRequest

@@ -34,7 +34,7 @@ def damage(checkpoint, how):
 def happen(fault):
     what = fault["what"]
     if what in ("torn", "empty", "flipped"):
-        damage(max(Path(fault["checkpoints"]).glob("*.ckpt")), what)
+        damage(max(Path(fault["checkpoints"]).glob("*.ckpt"), key=os.path.getmtime), what)
         what = "kill"
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -93,13 +93,11 @@ class Watcher:
 
     def __init__(self, when: Callable[..., bool] | None = None, do: Callable[..., object] | None = None) -> None:
         self.events: list[dict[str, Any]] = []
-        self.times: list[float] = []
         self.environments: dict[int, str] = {}
         self._when, self._do = when, do
 
     def __call__(self, event) -> None:
         self.events.append(dict(event))
-        self.times.append(time.time())
         if event["kind"] == "hello":
             self.environments[event["rank"]] = Path(f"/proc/{event['pid']}/environ").read_text()
         if self._when is not None and self._when(event):
@@ -112,12 +110,6 @@ class Watcher:
         """Of the newest attempt, by rank."""
         return {event["rank"]: event["pid"] for event in self.events if event["kind"] == "hello"}
 
-    def hello_after(self, moment: float) -> float | None:
-        """Seconds from `moment` to the first hello after it."""
-        heard = zip(self.times, self.events, strict=True)
-        later = [when - moment for when, event in heard if event["kind"] == "hello" and when > moment]
-        return later[0] if later else None
-
     def all_gone(self) -> bool:
         """Whether no worker of any attempt is left."""
         return not any(_is_running(event["pid"]) for event in self.events if event["kind"] == "hello")
@@ -129,10 +121,12 @@ class Log(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
+        self.times: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the line."""
+        """Keeps the line, and its time as time.time() gives it."""
         self.lines.append(record.getMessage())
+        self.times.append(record.created)
 
 
 def no_process_is_left() -> bool:

@@ -77,7 +77,7 @@ class Taken:
 
 def take_steps(case: Case, ranks: Any) -> Taken:
     """All steps of a case, as one rank of `ranks`."""
-    from millrace.config.models import TrainingConfig
+    from millrace.config.training import TrainingConfig
     from millrace.models.build import build_model
     from millrace.training.optimizers import build_optimizer
     from millrace.training.request import MODEL

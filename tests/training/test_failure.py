@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.errors import ContractError, LakeError, TrainingError
 from millrace.training.failure import _blame, explain
 from millrace.training.heartbeat import Heartbeat
@@ -77,8 +77,21 @@ def test_cause_counts_and_not_its_consequence():
         assert isinstance(explain(RuntimeError(), server, watchdog, "").error, ContractError)
 
 
-def test_nothing_known_but_what_horovod_says():
-    failure = failure_of("HorovodInternalError", collective=True, output="Killed api_key=hunter2")
+def test_only_consequences_are_known():
+    text = "Traceback (most recent call last):\n  ...\nHorovodInternalError: connection closed by peer"
+    failure = failure_of(text, collective=True, output="Killed api_key=hunter2")
     assert isinstance(failure.error, TrainingError)
-    assert failure.error.found == ("RuntimeError: Horovod says little; the workers' last output was:\nKilled api_key=***\n")
+    assert failure.error.found == (
+        "rank 1 lost the others (HorovodInternalError: connection closed by peer); "
+        "the workers' last output was:\nKilled api_key=***\n"
+    )
+    assert failure.may_pass
+
+
+def test_nothing_known_but_what_horovod_says():
+    with HeartbeatServer("127.0.0.1") as server:
+        failure = explain(
+            TimeoutError("Timed out waiting for tasks"), server, Watchdog(server, TrainingConfig(), num_ranks=2), ""
+        )
+    assert failure.error.found == "TimeoutError: Timed out waiting for tasks"
     assert failure.may_pass

@@ -45,13 +45,11 @@ def handlers():
     return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
-def train_through(spark, request, fault):
-    """Trains; the next attempt has started in time, and nothing is left of any."""
+def train_through(spark, request, fault, log, *, seconds=SECONDS):
+    """Trains; the next attempt is announced in time, and nothing is left of any."""
     before, watcher = handlers(), Watcher()
     result = train_on_spark(spark, request, on_event=watcher)
-    seconds = watcher.hello_after(happened_at(fault))
-    assert seconds is not None
-    assert seconds < SECONDS
+    assert log.times[0] - happened_at(fault) < seconds
     assert watcher.all_gone()
     assert no_process_is_left()
     assert handlers() == before
@@ -69,7 +67,7 @@ def assert_same(result, whole):
 @pytest.mark.parametrize("step", [1, STEPS + STEPS // 2, EPOCHS * STEPS])
 def test_killed_rank(spark, make_request, inject, log, undisturbed, num_workers, rank, step):
     request = make_request(num_workers=num_workers, epochs=EPOCHS)
-    result = train_through(spark, request, inject(rank=rank, what="kill", step=step))
+    result = train_through(spark, request, inject(rank=rank, what="kill", step=step), log)
     assert_same(result, undisturbed(num_workers))
     epoch = (step - 1) // STEPS + 1
     place = f"{request.checkpoints}/epoch-000001.ckpt" if epoch == 2 else "the start"
@@ -83,7 +81,7 @@ def test_killed_rank(spark, make_request, inject, log, undisturbed, num_workers,
 @pytest.mark.parametrize("step", [1, STEPS + STEPS // 2])
 def test_stopped_rank(spark, make_request, inject, log, undisturbed, rank, step):
     """Takes the heartbeat time-out, because nothing else notices a process that stands still."""
-    result = train_through(spark, make_request(num_workers=2, epochs=EPOCHS), inject(rank=rank, what="stop", step=step))
+    result = train_through(spark, make_request(num_workers=2, epochs=EPOCHS), inject(rank=rank, what="stop", step=step), log)
     assert_same(result, undisturbed(2))
     (line,) = log.lines
     assert line.startswith(f"rank {rank} said nothing for ")
@@ -95,7 +93,7 @@ def test_stopped_rank(spark, make_request, inject, log, undisturbed, rank, step)
 def test_rank_whose_thread_hangs(spark, make_request, inject, log, undisturbed, num_workers, rank):
     """The others wait for it in their all-reduce, as silent as it is: where each of them was tells who is to blame."""
     request = make_request(num_workers=num_workers, epochs=EPOCHS)
-    result = train_through(spark, request, inject(rank=rank, what="hang", step=40))
+    result = train_through(spark, request, inject(rank=rank, what="hang", step=40), log)
     assert_same(result, undisturbed(num_workers))
     (line,) = log.lines
     assert line.startswith(f"rank {rank} said nothing for ")
@@ -114,9 +112,10 @@ def test_rank_that_always_hangs_ends_the_run_and_says_where_it_was(spark, make_r
 
 
 def test_rank_that_hangs_before_its_first_step(spark, make_request, inject, log, undisturbed):
+    """Until then it has first_step_timeout_seconds, because imports and tracing take long."""
     fault = inject(rank=1, what="hang", kind="load", epoch=1)
     request = make_request(num_workers=2, epochs=EPOCHS, first_step_timeout_seconds=45)
-    assert_same(train_through(spark, request, fault), undisturbed(2))
+    assert_same(train_through(spark, request, fault, log, seconds=45 + SECONDS), undisturbed(2))
     assert "before its first step" in log.lines[0]
 
 
@@ -162,13 +161,12 @@ def test_damaged_checkpoint(spark, make_request, inject, log, undisturbed, damag
     request = make_request(num_workers=2, epochs=EPOCHS, checkpoints={"every_steps": 20})
     # after step 45 the newest checkpoint is of step 40, the one before of the first epoch's end
     fault = inject(rank=0, what=damage, checkpoints=request.checkpoints, step=45)
-    result = train_through(spark, request, fault)
+    result = train_through(spark, request, fault, log)
     assert_same(result, undisturbed(2))
     assert result.first_step == STEPS + 1
     assert f"Training goes on from {request.checkpoints}/epoch-000001.ckpt" in log.lines[0]
     (note,) = result.notes
-    assert "is passed over: " in note
-    assert "epoch-000001" in note
+    assert note.startswith(f"{request.checkpoints}/epoch-000001-step-00000008.ckpt is passed over: ")
 
 
 @pytest.mark.parametrize("how", ["vacuumed", "rewritten"])

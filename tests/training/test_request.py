@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.training.request import NOT_IN_FINGERPRINT
 
 OTHERS = {

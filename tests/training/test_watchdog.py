@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.training.listener import RankState
 from millrace.training.watchdog import silent_ranks
 

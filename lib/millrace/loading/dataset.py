@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from millrace import observe
-from millrace.config.models import LoadingConfig, TrainingConfig
+from millrace.config.training import LoadingConfig, TrainingConfig
 from millrace.errors import ConfigError, ContractError, LakeError, PlanError
 from millrace.loading.columns import STRING, ColumnSpec
 from millrace.loading.directory import build_directory_index

@@ -106,7 +106,7 @@ class DatasetIndex:
                 partitions=tuple((name, value) for name, value in content["partitions"]),
                 files=tuple(content["files"]),
                 identities=tuple(content.get("identities", ())),
-                row_groups=tuple(RowGroup(*group) for group in content["row_groups"]),
+                row_groups=tuple(map(RowGroup._make, content["row_groups"])),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise LakeError(

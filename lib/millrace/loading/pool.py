@@ -26,7 +26,7 @@ from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError, MillraceError, find_in
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, copy_of, decode

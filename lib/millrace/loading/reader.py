@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.config.models import LoadingConfig
+from millrace.config.training import LoadingConfig
 from millrace.loading.buffers import Buffer, assemble, make_buffer
 from millrace.loading.columns import ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex

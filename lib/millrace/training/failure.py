@@ -44,8 +44,12 @@ def explain(raised: BaseException, server: HeartbeatServer, watchdog: Watchdog, 
     if errors and not errors[0]["collective"]:
         return _own_error(int(errors[0]["rank"]), str(errors[0]["error"]))
     blamed = _blame(server.states(), watchdog.silent)
-    reason = describe(blamed, watchdog.aborted_at or time.monotonic()) if blamed else watchdog.reason
-    reason = reason or mask(f"{type(raised).__name__}: {raised}")
+    if blamed:
+        reason = describe(blamed, watchdog.aborted_at or time.monotonic())
+    elif errors:
+        reason = f"rank {errors[0]['rank']} lost the others ({mask(str(errors[0]['error'])).splitlines()[-1]})"
+    else:
+        reason = watchdog.reason or mask(f"{type(raised).__name__}: {raised}")
     stacks = [f"; rank {state.rank} was in:\n{state.stack}\n" for state in blamed if state.stack]
     tail = f"; the workers' last output was:\n{mask(output)}\n" if output else ""
     error = TrainingError(

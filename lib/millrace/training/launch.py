@@ -38,7 +38,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
     validation_of(request)
     if training.num_workers != "auto":
         _check_plan(request, plan, training.num_workers)
-    num_workers = choose_workers(spark, training, plan)
+    num_workers = most_workers = choose_workers(spark, training, plan)
     if training.num_workers == "auto":
         _check_plan(request, plan, num_workers)
         observe.say(f"training on {num_workers} workers: the plan has room for {plan.virtual_shards}", num_workers=num_workers)
@@ -50,7 +50,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
             failure = failed.failure
         if not failure.may_pass or attempt > training.max_restarts:
             raise failure.error
-        num_workers = workers_left(spark, num_workers)
+        num_workers = workers_left(spark, most_workers)
         if not num_workers:
             raise failure.error
         try:

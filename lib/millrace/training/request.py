@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from millrace.config.models import TrainingConfig
 from millrace.config.network import ModelConfig
+from millrace.config.training import TrainingConfig
 from millrace.errors import PlanError
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes

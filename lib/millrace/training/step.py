@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from millrace.config.models import TrainingConfig
+from millrace.config.training import TrainingConfig
 from millrace.errors import TrainingError
 from millrace.training.loss_scale import LossScale
 from millrace.training.reduction import add_up, add_up_in_half
@@ -87,9 +87,14 @@ class TrainStep:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1."""
+        """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1.
+
+        Raises TrainingError where the model has losses that depend on rows.
+        """
         self._model, self._optimizer, self._options = model, optimizer, options
         self._rank, self._world_size = rank, world_size
+        # where no more rows are to come, the mean is taken before the backward pass: a pass less over all gradients
+        self._gives_means = world_size == 1 and options.micro_batches == 1
         self._variables = [variable.value for variable in model.trainable_variables]
         weights = {id(variable) for variable in model.weights}
         self._seeds = [variable for variable in model.variables if id(variable) not in weights]
@@ -101,7 +106,8 @@ class TrainStep:
             tf.TensorSpec((len(self._seeds), 2), tf.uint32),
             tf.TensorSpec((), tf.float32),
         ]
-        self._run = tf.function(self._graph, input_signature=signature, autograph=False)
+        # one graph for every number of rows; called as such, without tf.function's search for the one that fits
+        self._run = tf.function(self._graph, input_signature=signature, autograph=False).get_concrete_function()
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -124,11 +130,12 @@ class TrainStep:
         With `wish` this rank asks all for a checkpoint, which costs nothing: it travels with the gradients.
 
         features: (rows, *shape), labels: (rows,), weights: (rows,), the first two aligned to 64 bytes. A step of weight 0, and
-        one with gradients too large for the loss scale, changes no weight. Raises TrainingError where the model has losses that
-        depend on rows; and where a gradient or the loss is not finite, on every rank alike and before any weight is changed.
+        one with gradients too large for the loss scale, changes no weight. Raises TrainingError where a gradient or the loss is
+        not finite, on every rank alike and before any weight is changed.
         """
         seeds = dropout_seeds(self._options.seed, step=step, rank=self._rank, count=len(self._seeds))
-        given = self._run(as_tensor(features), as_tensor(labels), weights, learning_rate, seeds, float(wish))
+        rest = (weights, np.float32(learning_rate), seeds, np.float32(wish))
+        given = self._run(as_tensor(features), as_tensor(labels), *map(tf.constant, rest))
         outcome, *sums = given.numpy().tolist()
         if outcome == _NOT_FINITE:
             raise TrainingError(
@@ -177,7 +184,7 @@ class TrainStep:
         return gradients, sums
 
     def _gradients(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of sum(weight * loss) and the sums, of these rows. In float32, and without the loss scale."""
+        """Gradients of sum(weight * loss), or of its mean, and the sums, of these rows. In float32, without the loss scale."""
         with tf.GradientTape() as tape:
             logits = self._model(features, training=True)
             losses, metrics = _losses_and_sums(logits, labels, weights)
@@ -187,8 +194,11 @@ class TrainStep:
             penalties = self._penalties()
             if penalties:
                 objective += weight * tf.add_n(penalties)
-            scale = None if self._scale is None else self._scale.value / tf.maximum(tf.reduce_sum(weights), 1.0)
-            if scale is not None:
+            if self._gives_means:
+                objective = tf.math.divide_no_nan(objective, weight)
+            scale = None
+            if self._scale is not None:  # which is made for means
+                scale = self._scale.value / (1.0 if self._gives_means else tf.maximum(tf.reduce_sum(weights), 1.0))
                 objective *= scale
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, self._variables)]
         if scale is not None:
@@ -234,7 +244,8 @@ class TrainStep:
         is_sound = tf.math.is_finite(tf.reduce_sum(sums))
 
         def apply() -> tf.Tensor:
-            self._optimizer.apply([gradient / weight for gradient in gradients], self._model.trainable_variables)
+            means = gradients if self._gives_means else [gradient / weight for gradient in gradients]
+            self._optimizer.apply(means, self._model.trainable_variables)
             if self._scale is not None:
                 self._scale.went_well()
             return tf.constant(_DONE)
