@@ -45,7 +45,7 @@ BESIDE = (
 )
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RUST_LOG": "error", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
-_LOOP = {"TF_ENABLE_ONEDNN_OPTS": "0", "HOROVOD_CYCLE_TIME": "2"}  # as a worker on Spark has them
+_LOOP = {"TF_ENABLE_ONEDNN_OPTS": "1", "HOROVOD_CYCLE_TIME": "2"}  # as a worker on Spark has them
 _TIMEOUT_SECONDS = 900.0
 
 Round = Mapping[tuple[str, str], float]
