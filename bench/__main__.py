@@ -13,11 +13,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import loading, night, plan
+from bench import loading, night, plan, training
 from bench.report import Result, print_table, write_json
 from millrace.errors import ConfigError, MillraceError
 
-BENCHMARKS: dict[str, Callable[[int], Result]] = {"loading": loading.run, "night": night.run, "plan": plan.run}
+BENCHMARKS: dict[str, Callable[[int], Result]] = {
+    "loading": loading.run,
+    "night": night.run,
+    "plan": plan.run,
+    "training": training.run,
+}
 """By name: what runs it, given the number of rounds."""
 
 OUTPUT = Path("build") / "bench"

@@ -91,9 +91,26 @@ class Worker:
         )
 
 
+class Questions:
+    """What a worker is asked, on its stdin. What libraries print goes to stderr from now on."""
+
+    def __init__(self) -> None:
+        self._replies = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+
+    def next(self) -> dict[str, Any] | None:
+        """Waits for the next question; None where none comes any more."""
+        line = sys.stdin.readline()
+        question: dict[str, Any] | None = json.loads(line) if line else None
+        return question
+
+    def reply(self, answer: Mapping[str, Any]) -> None:
+        """Answers the last one."""
+        self._replies.write(json.dumps(answer) + "\n")
+
+
 def serve(answer: Callable[..., Mapping[str, Any]]) -> None:
-    """Answers each question on stdin, until it is closed. What the libraries print goes to stderr."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    for line in sys.stdin:
-        replies.write(json.dumps(answer(**json.loads(line))) + "\n")
+    """Answers each question until none comes any more."""
+    questions = Questions()
+    while (question := questions.next()) is not None:
+        questions.reply(answer(**question))

@@ -107,7 +107,7 @@ def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[An
     """The rank's rows of a global batch, by shards as the plan has them; one row of weight 0 where it has none."""
     from millrace.loading.columns import ColumnSpec
     from millrace.loading.plan import shards_of_rank
-    from millrace.loading.reader import aligned_empty
+    from millrace.loading.buffers import aligned_empty
 
     random = np.random.default_rng(number)
     all_images, all_labels = random.integers(0, 17, (num_rows, *SHAPE)), random.integers(0, NUM_CLASSES, num_rows)
@@ -175,7 +175,7 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) ->
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "lib")]),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "HOROVOD_GLOO_TIMEOUT_SECONDS": "60",
