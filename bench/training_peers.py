@@ -60,7 +60,7 @@ def write_table(uri: str, num_rows: int = NUM_ROWS) -> None:
 
 def request_for(model: str, *, threads: int, batch: int, table: str, checkpoints: str, **settings: Any) -> Any:
     """What the loop is asked to do: a TrainRequest. `settings` are those of TrainingConfig."""
-    from millrace.config.models import TrainingConfig
+    from millrace.config.training import TrainingConfig
     from millrace.loading.columns import ColumnSpec
     from millrace.loading.index import build_index
     from millrace.training.request import MODEL, TrainRequest

@@ -105,9 +105,9 @@ def take_steps(case: Case, ranks: Any) -> Taken:
 
 def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[Any, Any, Any]:
     """The rank's rows of a global batch, by shards as the plan has them; one row of weight 0 where it has none."""
+    from millrace.loading.buffers import aligned_empty
     from millrace.loading.columns import ColumnSpec
     from millrace.loading.plan import shards_of_rank
-    from millrace.loading.buffers import aligned_empty
 
     random = np.random.default_rng(number)
     all_images, all_labels = random.integers(0, 17, (num_rows, *SHAPE)), random.integers(0, NUM_CLASSES, num_rows)
