@@ -12,7 +12,7 @@ say() { printf 'spark-submit.sh: %s\n' "$*" >&2; }
 
 run=''          # this call's own directory
 child=''        # the pid that is waited for: bootstrap, the zip, then the JVM
-session=''      # the session that the job runs in
+session=''      # the session that a step before the job, or the job, runs in
 relays=''       # pids of what writes the driver's output where it cannot be opened by name
 interrupts=0
 code=0
@@ -50,21 +50,21 @@ wait_for_child() {
   [ "$status" -eq 127 ] || code=$status
 }
 
-# prepare COMMAND...: a step before the job; its failure is this script's
+# prepare COMMAND...: a step before the job, in a session of its own; its failure is this script's
 prepare() {
-  "$@" <&0 & child=$!
+  setsid "$@" <&0 & child=$! session=$!
   wait_for_child
   child=''
-  [ "$interrupts" -eq 0 ] || exit 130
+  [ "$interrupts" -eq 0 ] || { clean_up; exit 130; }
+  session=''
   [ "$code" -eq 0 ] || exit "$code"
 }
 
 # What the job started, and what that started, is known by the session that it runs in and by the ready file's name in its environment.
 rest_of_job() {
-  [ -n "$run" ] || return 0
   local stat fields
   {
-    grep -lzsF "MILLRACE_READY_FILE=$run/ready" /proc/[0-9]*/environ | cut -d/ -f3
+    [ -z "$run" ] || grep -lzsF "MILLRACE_READY_FILE=$run/ready" /proc/[0-9]*/environ | cut -d/ -f3
     if [ -n "$session" ]; then
       for stat in /proc/[0-9]*/stat; do
         { read -r -d '' fields <"$stat" || true; } 2>/dev/null
