@@ -115,13 +115,6 @@ def decode(column: pa.ChunkedArray, spec: ColumnSpec, *, where: str) -> Column:
     return _numbers(array, spec, where)
 
 
-def copy_of(column: Column) -> Column:
-    """The same column in memory of its own."""
-    if isinstance(column, Sequences):
-        return Sequences(column.values.copy(), column.offsets.copy())
-    return column.copy()
-
-
 def _combined(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 

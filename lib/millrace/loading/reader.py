@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -63,6 +64,7 @@ class PlannedReader:
         assert np.array_equal(spec.row_group_rows, index.row_group_rows()), "the plan is of another index"
         self._index, self._spec, self._columns = index, spec, tuple(columns)
         self.readers = Readers(columns, num_threads=num_threads, loading=loading)
+        self._spare_buffers: list[dict[str, Buffer]] = []
         self._shards = shards_of_rank(spec.virtual_shards, world_size, rank)
         check_memory(
             spec,
@@ -83,9 +85,22 @@ class PlannedReader:
         pieces = plan.pieces(self._shards, first_step=first_step)
         order = pieces.read_order()
         with self.readers.in_order(self._index, order) as row_groups:
-            windows = _Windows(plan, self._shards, pieces, self._columns, row_groups, beat)
+            buffers = self._spare_buffers.pop() if self._spare_buffers else self._make_buffers()
+            windows = _Windows(plan, self._shards, pieces, buffers, partial(self._next, row_groups, beat), self.readers.give_back)
             for step in range(first_step, self._spec.num_steps):
                 yield self._batch(windows, step)
+            self._spare_buffers[:] = [buffers]  # for the next epoch: fresh memory costs more time than what is copied into it
+
+    @staticmethod
+    def _next(row_groups: Iterator[tuple[int, RowGroupColumns]], beat: Callable[[], object]) -> tuple[int, RowGroupColumns]:
+        arrived = next(row_groups)
+        beat()
+        return arrived
+
+    def _make_buffers(self) -> dict[str, Buffer]:
+        """By column, room for the windows of all shards behind one another."""
+        rows = sum(min(self._spec.window_rows, self._spec.shard_rows(shard)) for shard in self._shards)
+        return {spec.name: make_buffer(spec, rows) for spec in self._columns}
 
     def _batch(self, windows: _Windows, step: int) -> Batch:
         window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
@@ -111,19 +126,19 @@ class _Windows:
         plan: EpochPlan,
         shards: range,
         pieces: Pieces,
-        columns: Sequence[ColumnSpec],
-        row_groups: Iterator[tuple[int, RowGroupColumns]],
-        beat: Callable[[], object],
+        buffers: Mapping[str, Buffer],
+        next_row_group: Callable[[], tuple[int, RowGroupColumns]],
+        give_back: Callable[[RowGroupColumns], None],
     ) -> None:
-        self._plan, self._shards, self._pieces, self._row_groups, self._beat = plan, shards, pieces, row_groups, beat
+        self._plan, self._shards, self._pieces = plan, shards, pieces
+        self._next_row_group, self._give_back = next_row_group, give_back
+        self.buffers = buffers
+        """By column, the windows of all shards behind one another, each in the order of the line."""
         self._window = -1
         self._begins: dict[int, int] = {}  # shard -> where its rows of this window begin in the buffers
         self._order: list[npt.NDArray[np.int64]] = []  # by shard, the places of its rows, shuffled
         self._held: dict[int, RowGroupColumns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
-        rows = sum(self._num_rows(shard, 0) for shard in shards)
-        self.buffers: dict[str, Buffer] = {spec.name: make_buffer(spec, rows) for spec in columns}
-        """By column, the windows of all shards behind one another, each in the order of the line."""
 
     def move_to(self, window: int) -> None:
         """Fills the buffers with every shard's rows of `window`, unless they are there."""
@@ -153,16 +168,15 @@ class _Windows:
     def _copy(self, piece: int) -> None:
         number = int(self._pieces.row_group[piece])
         while number not in self._held:
-            arrived, columns = next(self._row_groups)
+            arrived, columns = self._next_row_group()
             self._held[arrived] = columns
-            self._beat()
         place = self._begins[int(self._pieces.shard[piece])] + int(self._pieces.offset[piece])
         first, rows = int(self._pieces.first_row[piece]), int(self._pieces.num_rows[piece])
         for name, values in self._held[number].items():
             self.buffers[name].put(place, values, first, rows)
         self._pieces_left[number] -= 1
         if not self._pieces_left[number]:
-            del self._held[number]
+            self._give_back(self._held.pop(number))
 
 
 def read_in_order(
@@ -200,6 +214,7 @@ def read_in_order(
                 if filled == size:
                     yield _whole(step, columns, buffers, size)
                     step, left, filled = step + 1, left - size, 0
+            readers.give_back(values)
     assert left == 0
 
 
