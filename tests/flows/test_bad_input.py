@@ -76,7 +76,7 @@ BEFORE = {
     "a value whose capability is not built": (
         "digits",
         ["--set", "model.family=transformer"],
-        "config: expected model.family in conf/pipelines/digits.yaml to be 'mlp'; found 'transformer'.",
+        "config: expected model.family in conf/pipelines/digits.yaml to be 'mlp' or 'cnn'; found 'transformer'. Known: cnn, mlp.",
     ),
     "missing source": (
         "digits",

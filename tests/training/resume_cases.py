@@ -35,16 +35,18 @@ class Recorder:
         return -1 if self.stop_after is None else self.stop_after
 
     def reader(self) -> type[PlannedReader]:
-        """A reader that reads row_id too, and writes it down."""
+        """A reader with a second one beside it, which by the same plan reads row_id."""
         row_ids = self.row_ids
 
         class Recording(PlannedReader):
             def __init__(self, index: Any, spec: Any, columns: Sequence[ColumnSpec], **options: Any) -> None:
-                super().__init__(index, spec, (*columns, ColumnSpec(name="row_id", dtype="string")), **options)
+                super().__init__(index, spec, columns, **options)
+                self._names = PlannedReader(index, spec, (ColumnSpec(name="row_id", dtype="string"),), **options)
 
             def batches(self, epoch: int, **options: Any) -> Iterator[Batch]:
-                for batch in super().batches(epoch, **options):
-                    row_ids.append((epoch, batch.step, tuple(batch.columns["row_id"][: batch.num_rows])))
+                names = self._names.batches(epoch, first_step=options.get("first_step", 0))
+                for batch, named in zip(super().batches(epoch, **options), names, strict=True):
+                    row_ids.append((epoch, batch.step, tuple(named.columns["row_id"][: named.num_rows])))
                     yield batch
 
         return Recording

@@ -15,14 +15,14 @@ def run(request):
 
 
 def test_processes_cache_and_depth_give_the_same_weights(make_request, tmp_path):
-    plain = run(make_request(epochs=2, checkpoints="plain"))
+    plain = run(make_request(epochs=2, directory="plain"))
     started = set()
 
     def remember(kind: str, **fields: object) -> None:
         started.update(child.pid for child in psutil.Process().children() if "exec_in_new_process" in " ".join(child.cmdline()))
 
     loading = {"pool": "processes", "num_readers": 1, "row_groups_ahead": 2, "cache_directory": str(tmp_path / "cache")}
-    request = make_request(epochs=2, checkpoints="processes", loading=loading)
+    request = make_request(epochs=2, directory="processes", loading=loading)
     other = train(request, Ranks(rank=0, world_size=1), tell=remember)
     assert other.weight_hash == plain.weight_hash
     assert len(started) == 1  # one process reads both epochs, their validation too
