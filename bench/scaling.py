@@ -33,8 +33,8 @@ class Setting:
 
 
 SETTINGS = {
-    "MLP 784-512-10, 128 rows a worker": Setting(num_parameters=PARAMETERS["mlp"], compute_seconds=0.0058),
-    "Small CNN, 128 rows a worker": Setting(num_parameters=PARAMETERS["cnn"], compute_seconds=0.0345),
+    "MLP 784-512-10, 128 rows a worker": Setting(num_parameters=PARAMETERS["mlp"], compute_seconds=0.0053),
+    "Small CNN, 128 rows a worker": Setting(num_parameters=PARAMETERS["cnn"], compute_seconds=0.03),
     "100 million parameters, 0.5 s of compute, 100 Gbit/s": Setting(
         num_parameters=100_000_000, compute_seconds=0.5, bytes_per_second=1.25e10
     ),
