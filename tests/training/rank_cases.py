@@ -88,7 +88,7 @@ def take_steps(case: Case, ranks: Any) -> Taken:
     model = build_model(config, input_shape=SHAPE, divisor=16, num_classes=NUM_CLASSES, seed=3, precision=training.precision)
     options = StepOptions.of(training, case.class_weights)
     optimizer = build_optimizer(training.optimizer, model)
-    step = TrainStep(model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
+    step = TrainStep(model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
     ranks.broadcast([*model.weights, *step.variables])
     after, sums = [], []
     for number, num_rows in enumerate(case.batches):
@@ -127,22 +127,29 @@ def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[An
 class Found:
     """What one rank of a run has."""
 
-    taken: Mapping[str, Taken]
-    """By the name of the case."""
+    taken: Mapping[tuple[str, str], Taken]
+    """By the way that gradients go and the name of the case."""
     added: Weights
     """Whole numbers of every rank, added up in many small chunks."""
 
 
+WAYS = ("HostSum", "horovod_sum")
+
+
 def as_rank(names: Sequence[str]) -> Found:
-    """The cases in a process that Horovod has started."""
+    """The cases in a process that Horovod has started: by the host's memory, which ranks of one host find, and by Horovod."""
     import tensorflow as tf
 
     from millrace.training.ranks import Ranks
+    from millrace.training.reduction import horovod_sum
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     ranks = Ranks(rank=int(os.environ["HOROVOD_RANK"]), world_size=int(os.environ["HOROVOD_SIZE"]))
-    return Found({name: take_steps(CASES[name], ranks) for name in names}, add_up_numbers(ranks.rank))
+    found = {(type(ranks.add).__name__, name): take_steps(CASES[name], ranks) for name in names}
+    ranks.add = horovod_sum
+    found |= {("horovod_sum", name): take_steps(CASES[name], ranks) for name in names}
+    return Found(found, add_up_numbers(ranks.rank))
 
 
 def numbers_of(rank: int) -> Weights:
@@ -155,11 +162,11 @@ def add_up_numbers(rank: int) -> Weights:
     """The sum of every rank's numbers, which travel 4 at a time."""
     import tensorflow as tf
 
-    from millrace.training.reduction import add_up
+    from millrace.training.reduction import horovod_sum
 
     @tf.function(autograph=False)
     def run() -> list[tf.Tensor]:
-        return add_up([tf.constant(numbers) for numbers in numbers_of(rank)], name="numbers", chunk_numbers=4)
+        return horovod_sum([tf.constant(numbers) for numbers in numbers_of(rank)], name="numbers", chunk_numbers=4)
 
     return [tensor.numpy() for tensor in run()]
 

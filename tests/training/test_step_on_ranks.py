@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from millrace.training.ranks import Ranks
-from tests.training.rank_cases import ALIKE, CASES, EQUAL, Case, as_rank, numbers_of, run_ranks, take_steps
+from tests.training.rank_cases import ALIKE, CASES, EQUAL, WAYS, Case, as_rank, numbers_of, run_ranks, take_steps
 
 THIN = ["mlp, all at once", "cnn", "batch norm and dropout"]
 
@@ -21,22 +21,27 @@ def check(names, found_by_rank):
         for mine, other in zip(found.added, expected, strict=True):
             np.testing.assert_array_equal(mine, other)
     for name in names:
-        taken = [found.taken[name] for found in found_by_rank]
-        assert len({each.hash for each in taken}) == 1, name
-        assert len({each.sums for each in taken}) == 1, name
         reference = alone(CASES[name])
-        assert [sums[1] for sums in taken[0].sums] == list(CASES[name].batches), name
-        if name in EQUAL:
-            for number, (ours, theirs) in enumerate(zip(taken[0].weights, reference.weights, strict=True)):
-                for mine, other in zip(ours, theirs, strict=True):
-                    np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6, err_msg=f"{name} after step {number}")
-            np.testing.assert_allclose(taken[0].sums, reference.sums, rtol=1e-5)
+        for way in WAYS:
+            taken = [found.taken[way, name] for found in found_by_rank]
+            assert len({each.hash for each in taken}) == 1, (way, name)
+            assert len({each.sums for each in taken}) == 1, (way, name)
+            assert [sums[1] for sums in taken[0].sums] == list(CASES[name].batches), (way, name)
+            if name in EQUAL:
+                check_equal(taken[0], reference, f"{name} by {way}")
+
+
+def check_equal(taken, reference, name):
+    for number, (ours, theirs) in enumerate(zip(taken.weights, reference.weights, strict=True)):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=0, atol=1e-6, err_msg=f"{name} after step {number}")
+    np.testing.assert_allclose(taken.sums, reference.sums, rtol=1e-5)
 
 
 def test_two_ranks():
     found = run_ranks(2, as_rank, THIN)
     check(THIN, found)
-    dropped = [each.taken["batch norm and dropout"].seeds for each in found]
+    dropped = [each.taken["HostSum", "batch norm and dropout"].seeds for each in found]
     assert dropped[0]
     assert not any((mine == other).all() for mine, other in zip(*dropped, strict=True))
 
@@ -52,4 +57,5 @@ def test_three_ranks_give_the_same_bits_again():
     """Two ranks hide in what order sums are taken."""
     names = list(ALIKE)
     first, again = (run_ranks(3, as_rank, names) for _ in range(2))
-    assert [first[0].taken[name].hash for name in names] == [again[0].taken[name].hash for name in names]
+    keys = [(way, name) for way in WAYS for name in names]
+    assert [first[0].taken[key].hash for key in keys] == [again[0].taken[key].hash for key in keys]

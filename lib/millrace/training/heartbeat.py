@@ -39,6 +39,7 @@ Event = Mapping[str, Any]
 EXIT_DRIVER_LOST = 75  # a worker's exit code when the driver is gone
 _STACK_FRAMES = 8
 _LOCK_SECONDS = 1.0
+_WHERE_RANKS_WAIT = (f"tensorflow{os.sep}", f"horovod{os.sep}", "host_sum.py")
 
 
 class Heartbeat:
@@ -107,10 +108,10 @@ def proof_of(token: str, nonce: str) -> str:
 
 
 def where_is_main_thread() -> tuple[str, bool]:
-    """Its innermost frames as text, and whether it is in one of TensorFlow's or Horovod's functions."""
+    """Its innermost frames as text, and whether it is where it waits for other ranks."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     if frame is None:
         return "", False
     frames = traceback.extract_stack(frame)[-_STACK_FRAMES:]
-    waits = any(f"{os.sep}{part}{os.sep}" in frames[-1].filename for part in ("tensorflow", "horovod"))
+    waits = any(f"{os.sep}{part}" in frames[-1].filename for part in _WHERE_RANKS_WAIT)
     return "".join(traceback.format_list(frames)).rstrip(), waits

@@ -68,7 +68,7 @@ class _Trainer:
         )
         self._validation = validation_of(request)
         optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
-        self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size)
+        self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
         self._evaluate = EvaluationStep(self._model)
         self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)
 

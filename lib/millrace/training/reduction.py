@@ -15,11 +15,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-CHUNK_NUMBERS = 64 * 1024**2 // 4  # 64 MiB of float32
+CHUNK_BYTES = 64 * 1024**2
+CHUNK_NUMBERS = CHUNK_BYTES // 4  # of float32
+
+
+class Sum(Protocol):
+    """Adds tensors up over all ranks, in a graph."""
+
+    def __call__(self, tensors: Sequence[tf.Tensor], *, name: str) -> list[tf.Tensor]:
+        """Each tensor's sum. All have one type and shapes that are known; every rank gives the same ones in the same order."""
 
 
 class Piece(NamedTuple):
@@ -48,8 +56,8 @@ def chunks_of(sizes: Sequence[int], chunk_numbers: int) -> tuple[tuple[Piece, ..
     return (*chunks, tuple(chunk)) if chunk else tuple(chunks)
 
 
-def add_up(tensors: Sequence[tf.Tensor], *, name: str, chunk_numbers: int = CHUNK_NUMBERS) -> list[tf.Tensor]:
-    """Each tensor added up over all ranks. All have one type and shapes that are known."""
+def horovod_sum(tensors: Sequence[tf.Tensor], *, name: str, chunk_numbers: int = CHUNK_NUMBERS) -> list[tf.Tensor]:
+    """A `Sum` by Horovod: by Gloo between hosts, by NCCL between GPUs."""
     import horovod.tensorflow as hvd
 
     shapes = [tuple(tensor.shape) for tensor in tensors]
@@ -67,11 +75,11 @@ def add_up(tensors: Sequence[tf.Tensor], *, name: str, chunk_numbers: int = CHUN
     return [tf.reshape(tf.concat(parts, axis=0), shape) for parts, shape in zip(summed, shapes, strict=True)]
 
 
-def add_up_in_half(gradients: Sequence[tf.Tensor], share: tf.Tensor, *, name: str) -> list[tf.Tensor]:
-    """The same for float32 gradients that travel as float16; infinite where a number gets too large for that.
+def add_up_in_half(add: Sum, gradients: Sequence[tf.Tensor], share: tf.Tensor, *, name: str) -> list[tf.Tensor]:
+    """Float32 gradients added up that travel as float16; infinite where a number gets too large for that.
 
     `share`, the same on all ranks, is the weight of the global batch over the number of ranks. The numbers are divided by it on
     the way: those of a mean fit, whatever the size of the batch.
     """
-    halves = add_up([tf.cast(gradient / share, tf.float16) for gradient in gradients], name=name)
+    halves = add([tf.cast(gradient / share, tf.float16) for gradient in gradients], name=name)
     return [tf.cast(half, tf.float32) * share for half in halves]

@@ -23,7 +23,7 @@ import tensorflow as tf
 from millrace.config.training import TrainingConfig
 from millrace.errors import TrainingError
 from millrace.training.loss_scale import LossScale
-from millrace.training.reduction import add_up, add_up_in_half
+from millrace.training.reduction import Sum, add_up_in_half, horovod_sum
 
 STAGE = "training"
 _NUM_METRICS = 3  # sums of loss, weight and correct rows
@@ -86,13 +86,14 @@ class TrainStep:
         *,
         rank: int = 0,
         world_size: int = 1,
+        add: Sum = horovod_sum,
     ) -> None:
-        """The model takes (rows, *shape) and gives (rows, classes) logits. Horovod is initialised where world_size > 1.
+        """The model takes (rows, *shape) and gives (rows, classes) logits. `add` sums over the ranks where there are several.
 
         Raises TrainingError where the model has losses that depend on rows.
         """
         self._model, self._optimizer, self._options = model, optimizer, options
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._add = rank, world_size, add
         # where no more rows are to come, the mean is taken before the backward pass: a pass less over all gradients
         self._gives_means = world_size == 1 and options.micro_batches == 1
         self._variables = [variable.value for variable in model.trainable_variables]
@@ -226,11 +227,11 @@ class TrainStep:
         num_rows = sums[1]
         statistics = [variable.value * num_rows for variable in self._moving]
         if self._options.compress:
-            sums, *statistics = add_up([sums, *statistics], name="millrace_sums")
+            sums, *statistics = self._add([sums, *statistics], name="millrace_sums")
             share = tf.maximum(sums[3], 1e-30) / self._world_size
-            gradients = add_up_in_half(gradients, share, name="millrace_step")
+            gradients = add_up_in_half(self._add, gradients, share, name="millrace_step")
         else:
-            *gradients, sums = add_up([*gradients, *statistics, sums], name="millrace_step")
+            *gradients, sums = self._add([*gradients, *statistics, sums], name="millrace_step")
             gradients, statistics = gradients[: len(self._variables)], gradients[len(self._variables) :]
         for variable, total in zip(self._moving, statistics, strict=True):
             variable.assign(total / sums[1])
