@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import fsspec
 import pyarrow as pa
 from pydantic import Field
 
 from millrace import observe
 from millrace.config.training import LoadingConfig, TrainingConfig
 from millrace.errors import ConfigError, ContractError, LakeError, PlanError
+from millrace.loading.address import is_delta, is_there
 from millrace.loading.columns import STRING, ColumnSpec
 from millrace.loading.directory import build_directory_index
-from millrace.loading.files import local_path, open_parquet
+from millrace.loading.files import open_parquet
 from millrace.loading.index import STAGE, DatasetIndex, build_index
 from millrace.loading.plan import PlanSpec, plan_for
 
@@ -192,30 +192,19 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
 def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, str]) -> DatasetIndex:
     """The row groups of a Delta table, pinned at `version` or at the newest, or of plain Parquet files.
 
-    Raises LakeError where there is neither, or a version is asked of plain files.
+    Raises LakeError where there is neither, a version is asked of plain files, the files belong to a Delta table at another
+    address, or the store does not answer.
     """
-    if not _is_delta(uri):
+    if not is_delta(uri):
         if version is not None:
             raise LakeError(
                 STAGE,
                 expected=f"a Delta table at {uri}, which has versions",
-                found="plain files" if _exists(uri) else "nothing there",
+                found="plain files" if is_there(uri) else "nothing there",
                 remedy="Leave version out, or check the address.",
             )
         return build_directory_index(uri, partitions=partitions)
     return build_index(uri, version=version, partitions=partitions)
-
-
-def _is_delta(uri: str) -> bool:
-    return _exists(f"{uri.rstrip('/')}/_delta_log")
-
-
-def _exists(uri: str) -> bool:
-    try:
-        files, path = fsspec.url_to_fs(local_path(uri) or uri)
-        return bool(files.exists(path))
-    except (OSError, ValueError, ImportError):
-        return False
 
 
 def _schema(index: DatasetIndex) -> pa.Schema:
