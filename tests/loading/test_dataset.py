@@ -17,6 +17,7 @@ from deltalake import write_deltalake
 
 from millrace.errors import ConfigError, ContractError, LakeError, PlanError
 from millrace.loading import ColumnSpec, Options, dataset
+from millrace.loading.index import build_index
 from millrace.loading.plan import EpochPlan
 
 TOKENS = ColumnSpec(name="tokens", dtype="int32", length_buckets=(4, 8))
@@ -80,6 +81,63 @@ def test_newest_version_is_pinned_and_said(digits_table, make_rows, caplog):
     assert dataset(uri, columns=["digit"]).num_rows == 35
     assert dataset(uri, columns=["digit"], version=0).num_rows == 10
     assert dataset(uri, columns=["digit"], partitions={"split": "train"}).num_rows == 35
+
+
+def test_ranks_that_share_a_delta_table_must_name_its_version(digits_table):
+    """What is newest may change between the calls of two ranks, which would then read by two plans."""
+    uri = digits_table(10, 20)
+    with pytest.raises(ConfigError) as caught:
+        dataset(uri, columns=["digit"], batch_size=8, rank=1, world_size=2)
+    assert str(caught.value) == (
+        f"index: expected a version of the Delta table {uri}, the same for each of 2 ranks; "
+        "found version=None, which is for each rank what is newest when it looks. "
+        "Let one rank call dataset without rank and world_size, and give its `version` to all."
+    )
+    version = dataset(uri, columns=["digit"], batch_size=8).version
+    ranks = [dataset(uri, columns=["digit"], batch_size=8, version=version, rank=rank, world_size=2) for rank in range(2)]
+    assert ranks[0].plan.fingerprint() == ranks[1].plan.fingerprint()
+    assert sum(batch.num_rows for rank in ranks for batch in rank) == 30
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:hush-hush@bucket/gold", "s3://key:***@bucket/gold"),
+        ("https://store/gold.parquet?sv=1&sig=hush-hush", "https://store/gold.parquet?sv=1&sig=***"),
+    ],
+)
+def test_address_with_a_password_is_refused(uri, shown):
+    with pytest.raises(ConfigError) as caught:
+        dataset(uri)
+    assert str(caught.value) == (
+        "index: expected an address without a password or token, because it would be kept in logs; "
+        f"found {shown}. "
+        "Leave it to the store's own environment or files, such as ~/.aws/credentials, or to fsspec's configuration."
+    )
+
+
+def test_secrets_of_the_environment_are_masked(numbered_files, digits_table, monkeypatch, caplog):
+    """In what is printed, logged and raised, wherever in an address they stand."""
+    uri = numbered_files([3], name="hush-hush")
+    monkeypatch.setenv("STORE_TOKEN", "hush-hush")
+    with caplog.at_level(logging.INFO, logger="millrace"):
+        data = dataset(uri, columns=["number"])
+    texts = [str(data), *caplog.messages]
+    Path(uri, "part-000.parquet").write_bytes(b"")
+    calls = [
+        lambda: list(data),
+        lambda: dataset(uri),
+        lambda: dataset(uri, version=1),
+        lambda: dataset(uri, partitions={"a": "b"}),
+        lambda: dataset(f"{uri}/nothing"),
+        lambda: dataset(f"unknown://{uri}"),
+        lambda: build_index(uri, version=1, partitions={}),
+    ]
+    for call in calls:
+        with pytest.raises(LakeError) as caught:
+            call()
+        texts.append(str(caught.value))
+    assert all("***" in text and "hush-hush" not in text for text in texts), texts
 
 
 def test_table_with_hidden_rows_is_refused_whatever_its_older_versions_were(digits_table):

@@ -12,6 +12,7 @@ from millrace import observe
 from millrace.errors import LakeError
 from millrace.loading.files import local_path
 from millrace.loading.index import STAGE
+from millrace.observe import mask
 
 LOG_DIRECTORY = "_delta_log"
 
@@ -31,8 +32,8 @@ def is_there(uri: str) -> bool:
     except Exception as error:  # stores' clients have errors of their own
         raise LakeError(
             STAGE,
-            expected=f"to see whether {uri} is there",
-            found=f"{type(error).__name__}: {error}",
+            expected=f"to see whether {mask(uri)} is there",
+            found=mask(f"{type(error).__name__}: {error}"),
             remedy="Check the address, the permission to list it, and that the store answers.",
             retry=isinstance(error, TimeoutError | ConnectionError),
         ) from error
@@ -49,7 +50,7 @@ def table_above(uri: str) -> str | None:
             # who may read one directory of a store need not be allowed to look above it
             if not isinstance(error.__cause__, PermissionError):
                 raise
-            observe.warn(f"{uri} is read as plain files: whether {parent} is a Delta table may not be looked at")
+            observe.warn(mask(f"{uri} is read as plain files: whether {parent} is a Delta table may not be looked at"))
     return None
 
 

@@ -19,6 +19,7 @@ from millrace.loading.directory import build_directory_index
 from millrace.loading.files import open_parquet
 from millrace.loading.index import STAGE, DatasetIndex, build_index
 from millrace.loading.plan import PlanSpec, plan_for
+from millrace.observe import has_credentials, mask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -78,7 +79,7 @@ class Dataset:
 
     def __str__(self) -> str:
         version = "" if self.version is None else f", version {self.version}"
-        return f"{self.num_rows:,} rows of {self.index.uri}{version}: {self.steps_per_epoch:,} steps an epoch"
+        return f"{self.num_rows:,} rows of {mask(self.index.uri)}{version}: {self.steps_per_epoch:,} steps an epoch"
 
     def __iter__(self) -> Iterator[Batch]:
         return self.stream()
@@ -142,10 +143,11 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     `columns` are the features: names of number or string columns, or a ColumnSpec for tensors in bytes and for sequences; None
     takes every number column but the label. `batch_size` counts rows over all ranks; rank r of `world_size` gets its part of each
     batch. A Delta table is read at `version`, by default the newest now, which is said in the log and is `Dataset.version` from
-    then on. `partitions` chooses by partition columns, as {"split": "train"}.
+    then on; ranks that share a table must name the version, or each would take what is newest when it looks. `partitions` chooses
+    by partition columns, as {"split": "train"}.
 
     Raises LakeError where the table cannot be read, ContractError where a column is not there or needs a ColumnSpec, PlanError
-    where rows, batch, ranks and memory do not fit together, ConfigError for an impossible number.
+    where rows, batch, ranks and memory do not fit together, ConfigError for an impossible argument.
     """
     if epochs < 1 or not 0 <= rank < world_size:
         raise ConfigError(
@@ -154,9 +156,9 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
             found=f"epochs={epochs}, rank={rank}, world_size={world_size}",
             remedy="Change the arguments.",
         )
-    index = open_index(uri, version=version, partitions=partitions or {})
+    index = open_index(uri, version=version, partitions=partitions or {}, world_size=world_size)
     if not index.num_rows:
-        found = f"{len(index.files)} files with 0 rows in {uri}"
+        found = f"{len(index.files)} files with 0 rows in {mask(uri)}"
         raise PlanError("plan", expected="at least one row", found=found, remedy="Look at the address and at partitions.")
     schema = _schema(index)
     target = None if label is None else _spec(label, schema, index)
@@ -168,7 +170,7 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     if not features or len({spec.name for spec in wanted}) < len(wanted):
         raise ContractError(
             "load",
-            expected=f"at least one feature, and each column of {uri} once",
+            expected=f"at least one feature, and each column of {mask(uri)} once",
             found=", ".join(spec.name for spec in wanted) or "no number columns",
             remedy=f"Name some of the columns {', '.join(schema.names)}.",
         )
@@ -189,21 +191,36 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     return opened
 
 
-def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, str]) -> DatasetIndex:
+def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, str], world_size: int = 1) -> DatasetIndex:
     """The row groups of a Delta table, pinned at `version` or at the newest, or of plain Parquet files.
 
-    Raises LakeError where there is neither, a version is asked of plain files, the files belong to a Delta table at another
-    address, or the store does not answer.
+    Raises ConfigError for an address with a password, and where ranks leave the version of a Delta table open; LakeError where
+    there is neither table nor files, a version is asked of plain files, the files belong to a Delta table at another address, or
+    the store does not answer.
     """
+    if has_credentials(uri):
+        raise ConfigError(
+            STAGE,
+            expected="an address without a password or token, because it would be kept in logs",
+            found=mask(uri),
+            remedy="Leave it to the store's own environment or files, such as ~/.aws/credentials, or to fsspec's configuration.",
+        )
     if not is_delta(uri):
         if version is not None:
             raise LakeError(
                 STAGE,
-                expected=f"a Delta table at {uri}, which has versions",
+                expected=f"a Delta table at {mask(uri)}, which has versions",
                 found="plain files" if is_there(uri) else "nothing there",
                 remedy="Leave version out, or check the address.",
             )
         return build_directory_index(uri, partitions=partitions)
+    if version is None and world_size > 1:
+        raise ConfigError(
+            STAGE,
+            expected=f"a version of the Delta table {mask(uri)}, the same for each of {world_size} ranks",
+            found="version=None, which is for each rank what is newest when it looks",
+            remedy="Let one rank call dataset without rank and world_size, and give its `version` to all.",
+        )
     return build_index(uri, version=version, partitions=partitions)
 
 
@@ -226,7 +243,7 @@ def _spec(column: str | ColumnSpec, schema: pa.Schema, index: DatasetIndex) -> C
         raise ContractError(
             "load",
             expected=f"a column {name}",
-            found=f"the columns {', '.join(schema.names)} in {index.files[0]}",
+            found=f"the columns {', '.join(schema.names)} in {mask(index.files[0])}",
             remedy="Name one of them; values that stand in directory names only cannot be read as columns.",
         )
     if isinstance(column, ColumnSpec):

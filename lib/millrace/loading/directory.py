@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from millrace.errors import LakeError
 from millrace.loading.address import LOG_DIRECTORY, store_of, table_above
 from millrace.loading.index import STAGE, DatasetIndex, read_row_groups
+from millrace.observe import mask
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _TIMES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "modified", "created")  # as the stores call it, best first
@@ -39,7 +40,7 @@ def build_directory_index(uri: str, *, partitions: Mapping[str, str]) -> Dataset
     if unknown:
         raise LakeError(
             STAGE,
-            expected=f"directories of {uri} called after {', '.join(unknown)}",
+            expected=f"directories of {mask(uri)} called after {', '.join(unknown)}",
             found=f"partition columns {known or 'none'}",
             remedy="Ask only for partition columns, or write the files partitioned by them.",
         )
@@ -62,12 +63,13 @@ def _refuse_delta(uri: str, names: Iterable[str]) -> None:
     above = [] if inside else [table_above(uri)]
     tables = [table for table in [*inside, *above] if table is not None]
     if tables:
+        first = mask(tables[0])
         more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
         raise LakeError(
             STAGE,
-            expected=f"Parquet files at {uri} that belong to no Delta table, or a Delta table's own address",
-            found=f"files of the Delta table {tables[0]}{more}, perhaps with rows that were removed from it",
-            remedy=f'dataset("{tables[0]}") reads its rows; partitions={{"split": "train"}} chooses among them.',
+            expected=f"Parquet files at {mask(uri)} that belong to no Delta table, or a Delta table's own address",
+            found=f"files of the Delta table {first}{more}, perhaps with rows that were removed from it",
+            remedy=f'dataset("{first}") reads its rows; partitions={{"split": "train"}} chooses among them.',
         )
 
 
@@ -89,7 +91,7 @@ def _identity(info: Mapping[str, Any]) -> str:
 def _not_there(uri: str, found: str) -> LakeError:
     return LakeError(
         STAGE,
-        expected=f"a Delta table, a Parquet file or a directory of Parquet files at {uri}",
-        found=found,
+        expected=f"a Delta table, a Parquet file or a directory of Parquet files at {mask(uri)}",
+        found=mask(found),
         remedy="Check the address; Parquet files end with .parquet, and those that begin with _ or . are passed over.",
     )

@@ -22,6 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from millrace.errors import LakeError
 from millrace.loading.files import local_path, open_parquet
+from millrace.observe import mask
 
 STAGE = "index"
 _FORMAT = 1
@@ -182,8 +183,8 @@ def _row_groups_of(uri: str, expected: str) -> list[int]:
     except (OSError, pa.ArrowException) as error:
         raise LakeError(
             STAGE,
-            expected=f"the Parquet file {uri} {expected}",
-            found=str(error),
+            expected=f"the Parquet file {mask(uri)} {expected}",
+            found=mask(str(error)),
             remedy="The version may have been vacuumed or the file damaged: write the table again.",
         ) from error
     return rows
@@ -221,5 +222,6 @@ def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Map
 
 
 def _unreadable(uri: str, version: int | None, found: str, remedy: str) -> LakeError:
-    expected = f"a Delta table at {uri}, {'newest version' if version is None else f'version {version}'}, of plain Parquet files"
-    return LakeError(STAGE, expected=expected, found=found, remedy=remedy)
+    pinned = "newest version" if version is None else f"version {version}"
+    expected = f"a Delta table at {mask(uri)}, {pinned}, of plain Parquet files"
+    return LakeError(STAGE, expected=expected, found=mask(found), remedy=remedy)

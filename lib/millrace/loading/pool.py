@@ -35,6 +35,7 @@ from millrace.loading.files import RowGroupFile
 from millrace.loading.index import DatasetIndex
 from millrace.loading.processes import ReaderProcesses, outlive_no_parent
 from millrace.loading.wire import pack, unpack
+from millrace.observe import mask
 
 Order = Sequence[int] | npt.NDArray[np.int64]
 
@@ -123,7 +124,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
         self.publish_func(done)
 
     def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
-        where = f"row group {row_group} of {uri}"
+        where = f"row group {row_group} of {mask(uri)}"
         try:
             file = self._file(uri)
             missing = [spec.name for spec in self._specs if spec.name not in file.names]
@@ -131,14 +132,14 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
                 raise ContractError(
                     STAGE,
                     expected=f"the columns {', '.join(missing)}",
-                    found=f"{', '.join(file.names)} in {uri}",
+                    found=f"{', '.join(file.names)} in {mask(uri)}",
                     remedy="Compare the pipeline's features and label with the table's columns.",
                 )
             if row_group >= file.metadata.num_row_groups:
                 raise _changed(where, f"{num_rows} rows", "no such row group")
             table = file.read(row_group, [spec.name for spec in self._specs])
         except (OSError, pa.ArrowException) as error:
-            raise _changed(where, f"{num_rows} rows", str(error)) from error
+            raise _changed(where, f"{num_rows} rows", mask(str(error))) from error
         if table.num_rows != num_rows:
             raise _changed(where, f"{num_rows} rows", f"{table.num_rows} rows")
         columns = {spec.name: decode(table.column(spec.name), spec, where=where) for spec in self._specs}
