@@ -232,6 +232,20 @@ def test_tf_data_of_one_column_and_of_several_ranks(numbered_files):
     assert sorted(row for number, _, weights in parts for row in number.numpy()[weights.numpy() > 0].tolist()) == list(range(9))
 
 
+def test_tf_data_of_several_ranks_without_a_label_has_weights(numbered_files):
+    """3 rows for 4 ranks: what fills up the fourth one's batch is told apart, and Keras does not take the weights for labels."""
+    import keras
+
+    uri = numbered_files([3])
+    ranks = [dataset(uri, columns=["number"], batch_size=4, rank=rank, world_size=4).tf_data() for rank in range(4)]
+    parts = [part for rank in ranks for part in rank]
+    assert [label for _, label, _ in parts] == [None] * 4
+    rows = [(number.numpy().tolist(), weights.numpy().tolist()) for number, _, weights in parts]
+    assert sorted(rows) == [([0], [0.0]), ([0], [1.0]), ([1], [1.0]), ([2], [1.0])]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    assert model.predict(ranks[0], verbose=0).shape == (1, 1)
+
+
 def test_keras_fits_on_it(numbered_files):
     import keras
 

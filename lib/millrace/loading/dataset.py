@@ -100,9 +100,9 @@ class Dataset:
     def tf_data(self, *, first_epoch: int = 0, first_step: int = 0, with_lengths: bool = False) -> tf.data.Dataset:
         """The same batches as tf.data, from a step of an epoch on; the first use imports TensorFlow.
 
-        An element is `features`, or (features, label) where there is a label, and with more than one rank (features, label,
-        weights): a rank without rows in a step gets one row of weight 0. Features are one tensor (rows, *shape), or where there
-        are several a dict by column. `with_lengths` adds NAME_length, (rows,) int64, for each column of sequences.
+        An element is `features`, or (features, label) where there is a label, and with more than one rank (features, label or
+        None, weights): a rank without rows in a step gets one row of weight 0. Features are one tensor (rows, *shape), or where
+        there are several a dict by column. `with_lengths` adds NAME_length, (rows,) int64, for each column of sequences.
         """
         from millrace.loading.tf_data import as_tf_data
 
