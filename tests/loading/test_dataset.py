@@ -89,7 +89,7 @@ def test_ranks_that_share_a_delta_table_must_name_its_version(digits_table):
     with pytest.raises(ConfigError) as caught:
         dataset(uri, columns=["digit"], batch_size=8, rank=1, world_size=2)
     assert str(caught.value) == (
-        f"index: expected a version of the Delta table {uri}, the same for each of 2 ranks; "
+        f"load: expected a version of the Delta table {uri}, the same for each of 2 ranks; "
         "found version=None, which is for each rank what is newest when it looks. "
         "Let one rank call dataset without rank and world_size, and give its `version` to all."
     )
@@ -110,7 +110,7 @@ def test_address_with_a_password_is_refused(uri, shown):
     with pytest.raises(ConfigError) as caught:
         dataset(uri)
     assert str(caught.value) == (
-        "index: expected an address without a password or token, because it would be kept in logs; "
+        "load: expected an address without a password or token, because it would be kept in logs; "
         f"found {shown}. "
         "Leave it to the store's own environment or files, such as ~/.aws/credentials, or to fsspec's configuration."
     )
@@ -179,15 +179,32 @@ def test_column_mapping_is_refused(digits_table, mode):
         (
             {"columns": ["nothing"]},
             ContractError,
-            "expected a column nothing; found the columns number, half, row_id, tokens, list",
+            "Known: half, list, number, row_id, tokens. Values that stand in directory names only cannot be read as columns.",
         ),
+        ({"columns": ["nunber"]}, ContractError, "part-000.parquet. Did you mean 'number'? Values that stand in directory names"),
         ({"columns": ["half", "half"]}, ContractError, "expected at least one feature, and each column of"),
         ({"columns": [], "label": "half"}, ContractError, "expected at least one feature"),
-        ({"rank": 2, "world_size": 2}, ConfigError, "found epochs=1, rank=2, world_size=2"),
-        ({"epochs": 0}, ConfigError, "expected epochs of at least 1"),
+        ({"rank": 2, "world_size": 2}, ConfigError, "expected rank to be a whole number from 0 to 1; found 2. Ranks count"),
+        ({"rank": 1}, ConfigError, "expected rank to be 0; found 1. Ranks count from 0 to world_size - 1."),
+        (
+            {"world_size": 0},
+            ConfigError,
+            "expected world_size to be a whole number from 1 up; found 0. Give the number of processes",
+        ),
+        (
+            {"epochs": 0},
+            ConfigError,
+            "expected epochs to be a whole number from 1 up; found 0. Give the number of times that each row",
+        ),
+        ({"epochs": 1.5}, ConfigError, "expected epochs to be a whole number from 1 up; found 1.5."),
         ({"version": 3}, LakeError, "which has versions; found plain files. Leave version out, or check the address."),
-        ({"world_size": 9}, PlanError, "found 9 workers"),
-        ({"batch_size": 0}, PlanError, "a batch of 0 rows"),
+        ({"world_size": 9}, PlanError, "num_workers or world_size from 1 to 8 (virtual_shards); found 9. Lower it, or raise"),
+        (
+            {"batch_size": 0},
+            ConfigError,
+            "load: expected batch_size to be a whole number from 1 up; found 0. "
+            "It counts the rows of a step over all ranks; 128 is a usual number.",
+        ),
         ({"batch_size": 10, "options": Options(virtual_shards=4)}, PlanError, "found 4 shards and a batch of 10 rows"),
         ({"options": Options(memory_limit_bytes=10)}, PlanError, "at most 10 bytes of decoded rows"),
     ],
@@ -196,6 +213,56 @@ def test_what_cannot_be_read_is_refused_at_once(numbered_files, arguments, error
     with pytest.raises(error) as caught:
         dataset(numbered_files([10]), **arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_readers": 0}, "config: expected num_readers in Options to be greater than 0; found 0. Mend num_readers."),
+        ({"suffle_bytes": 1}, "config: expected known keys in Options; found 'suffle_bytes'. Did you mean 'shuffle_bytes'?"),
+        (
+            {"pool": "thread"},
+            "config: expected pool in Options to be 'threads' or 'processes'; found 'thread'. Did you mean 'threads'?",
+        ),
+    ],
+)
+def test_impossible_options_are_refused(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        Options(**settings)
+    assert str(caught.value) == message
+
+
+EPOCHS = "load: expected first_epoch to be a whole number from 0 to 2; found {}. Epochs count from 0, and there are 2."
+STEPS = (
+    "load: expected first_step to be a whole number from 0 to 20; found {}. "
+    "Steps count from 0 in each epoch, and an epoch has 20."
+)
+
+
+@pytest.mark.parametrize("way", ["stream", "tf_data", "batches"])
+def test_start_that_there_is_not_is_refused_and_the_end_gives_nothing(numbered_files, way):
+    data = dataset(numbered_files([100], [57]), columns=["number"], batch_size=8, epochs=2)
+
+    def start(epoch: int, step: int):
+        if way == "batches":
+            return data.batches(epoch, first_step=step)
+        return getattr(data, way)(first_epoch=epoch, first_step=step)
+
+    wrong = {(0, 21): STEPS.format(21), (1, -1): STEPS.format(-1), (1, 2.0): STEPS.format(2.0)}
+    if way == "batches":
+        wrong[-1, 0] = "load: expected epoch to be a whole number from 0 up; found -1. Epochs count from 0."
+    else:
+        wrong |= {(3, 0): EPOCHS.format(3), (-1, 0): EPOCHS.format(-1)}
+        wrong[2, 1] = STEPS.format(1).replace("a whole number from 0 to 20", "0")
+        assert len(list(start(0, 20))) == 20
+        assert list(start(2, 0)) == []
+    for (epoch, step), message in wrong.items():
+        with pytest.raises(ConfigError) as caught:
+            start(epoch, step)
+        assert str(caught.value) == message
+    assert list(start(1, 20)) == []
+    if way == "tf_data":
+        assert [int(start(epoch, step).cardinality()) for epoch, step in [(0, 3), (1, 20), (2, 0)]] == [37, 0, 0]
 
 
 def test_no_rows_are_refused(numbered_files, tmp_path):

@@ -200,7 +200,7 @@ def test_unknown_column_is_refused_once_and_quietly(digits_table, capfd):
         list(reader_of(index, planned(index), columns=(missing,)).batches(0))
     assert str(caught.value) == (
         f"load: expected the columns label; found row_id, image, digit, _night in {index.files[0]}. "
-        "Compare the pipeline's features and label with the table's columns."
+        "Compare the columns that were asked for with the table's."
     )
     assert capfd.readouterr() == ("", "")
 

@@ -82,9 +82,9 @@ def shards_of_rank(virtual_shards: int, world_size: int, rank: int) -> range:
     if not 1 <= world_size <= virtual_shards:
         raise PlanError(
             STAGE,
-            expected=f"1 to {virtual_shards} workers (training.virtual_shards)",
-            found=f"{world_size} workers",
-            remedy="Lower training.num_workers, or raise training.virtual_shards; it must divide training.batch_size.",
+            expected=f"num_workers or world_size from 1 to {virtual_shards} (virtual_shards)",
+            found=f"{world_size}",
+            remedy="Lower it, or raise virtual_shards, which must divide batch_size.",
         )
     assert 0 <= rank < world_size
     return range(rank * virtual_shards // world_size, (rank + 1) * virtual_shards // world_size)
@@ -120,9 +120,9 @@ class PlanSpec:
         if self.global_batch < 1 or self.virtual_shards < 1 or self.global_batch % self.virtual_shards:
             raise PlanError(
                 STAGE,
-                expected="training.virtual_shards that divides training.batch_size",
+                expected="virtual_shards that divides batch_size",
                 found=f"{self.virtual_shards} shards and a batch of {self.global_batch} rows",
-                remedy=f"Set training.virtual_shards to {default_virtual_shards(max(1, self.global_batch))}, or leave it out.",
+                remedy=f"Set virtual_shards to {default_virtual_shards(max(1, self.global_batch))}, or leave it out.",
             )
         if self.window_rows < 1 or self.window_rows % self.rows_per_step:
             raise PlanError(
@@ -186,12 +186,12 @@ def check_memory(spec: PlanSpec, *, world_size: int, row_bytes: int, reads_ahead
     if planned > limit_bytes:
         raise PlanError(
             STAGE,
-            expected=f"at most {limit_bytes:,} bytes of decoded rows in a worker (training.memory_limit_bytes)",
+            expected=f"at most {limit_bytes:,} bytes of decoded rows in a worker (memory_limit_bytes)",
             found=(
                 f"{planned:,} bytes: windows of {spec.window_rows:,} rows, row groups of up to "
                 f"{int(spec.row_group_rows.max()):,} rows, {row_bytes:,} bytes a row"
             ),
-            remedy="Lower training.shuffle_bytes, write smaller row groups, use more workers, or raise the limit.",
+            remedy="Lower shuffle_bytes, write smaller row groups, use more workers or ranks, or raise the limit.",
         )
 
 

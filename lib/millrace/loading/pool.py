@@ -133,7 +133,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
                     STAGE,
                     expected=f"the columns {', '.join(missing)}",
                     found=f"{', '.join(file.names)} in {mask(uri)}",
-                    remedy="Compare the pipeline's features and label with the table's columns.",
+                    remedy="Compare the columns that were asked for with the table's.",
                 )
             if row_group >= file.metadata.num_row_groups:
                 raise _changed(where, f"{num_rows} rows", "no such row group")
@@ -283,7 +283,7 @@ def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int
                     STAGE,
                     expected=f"{len(order)} row groups",
                     found=f"the reader ended after {place}",
-                    remedy="Start the run again; it goes on from its last checkpoint.",
+                    remedy="Start again: training goes on from its last checkpoint, a stream from the step that it is given.",
                     retry=True,
                 ) from error
             if done.turn != turn:
