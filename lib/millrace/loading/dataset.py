@@ -159,7 +159,7 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     epochs: int = 1,
     seed: int = 0,
     version: int | None = None,
-    partitions: Mapping[str, str] | None = None,
+    partitions: Mapping[str, object] | None = None,
     rank: int = 0,
     world_size: int = 1,
     options: Options = Options(),  # noqa: B008  # frozen
@@ -214,7 +214,7 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     return opened
 
 
-def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, str], world_size: int = 1) -> DatasetIndex:
+def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, object], world_size: int = 1) -> DatasetIndex:
     """The row groups of a Delta table, pinned at `version` or at the newest, or of plain Parquet files.
 
     Raises ConfigError for an address with a password, and where ranks leave the version of a Delta table open; LakeError where

@@ -8,14 +8,14 @@ from urllib.parse import unquote
 
 from millrace.errors import LakeError
 from millrace.loading.address import LOG_DIRECTORY, store_of, table_above
-from millrace.loading.index import STAGE, DatasetIndex, read_row_groups
+from millrace.loading.index import STAGE, DatasetIndex, partition_texts, read_row_groups
 from millrace.observe import mask
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _TIMES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "modified", "created")  # as the stores call it, best first
 
 
-def build_directory_index(uri: str, *, partitions: Mapping[str, str]) -> DatasetIndex:
+def build_directory_index(uri: str, *, partitions: Mapping[str, object]) -> DatasetIndex:
     """Lists the row groups of a Parquet file, or of all in a directory, in the order of their paths.
 
     Names that begin with "_" or "." are passed over, as Spark does. `partitions` chooses by directories like `split=train`. The
@@ -44,12 +44,13 @@ def build_directory_index(uri: str, *, partitions: Mapping[str, str]) -> Dataset
             found=f"partition columns {known or 'none'}",
             remedy="Ask only for partition columns, or write the files partitioned by them.",
         )
-    chosen = [name for name in names if all(values[name].get(column) == value for column, value in partitions.items())]
+    wanted = partition_texts(partitions)
+    chosen = [name for name in names if all(values[name].get(column) == text for column, text in wanted.items())]
     addresses = tuple(uri if is_file else f"{uri.rstrip('/')}/{name}" for name in chosen)
     return DatasetIndex(
         uri=uri,
         version=None,
-        partitions=tuple(sorted(partitions.items())),
+        partitions=tuple(sorted(wanted.items())),
         files=addresses,
         identities=tuple(_identity(by_name[name]) for name in chosen),
         row_groups=read_row_groups(addresses, expected="that was listed"),
