@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -329,6 +330,22 @@ def test_stream_that_is_left_ends_its_readers(numbered_files):
     del stream
     names = [thread.name for thread in threading.enumerate() if thread.name.startswith("Thread-") and "_ventilate" in thread.name]
     assert names == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "own"), [({}, "mimalloc"), ({"ARROW_DEFAULT_MEMORY_POOL": "system"}, "system")], ids=["nothing", "system"]
+)
+def test_arrow_s_memory_is_left_to_the_user(numbered_files, environment, own):
+    """The pool is the process's: reading changes nothing of it, and what the loader's own processes call heeds the variable."""
+    program = (
+        "import pyarrow as pa; from millrace.loading import dataset; from millrace.loading.files import reuse_memory\n"
+        "name = lambda: pa.default_memory_pool().backend_name; before = name()\n"
+        f"list(dataset({numbered_files([5])!r}, columns=['number']))\n"
+        "print(name() == before); reuse_memory(); print(name())"
+    )
+    known = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"} | environment
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=known)
+    assert done.stdout.split() == ["True", own]
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed(numbered_files):

@@ -88,12 +88,12 @@ def test_files_without_nights_are_in_the_order_of_their_time(tmp_path):
 def test_partitions_come_before_the_time():
     """A night that is written again keeps its place in each partition, whichever of them is written first."""
     path = "split={split}/part-00000-aaaaaaaa-0000-0000-0000-000000000000.c000.snappy.parquet"
-    times = {"train": datetime(2026, 1, 2), "validation": datetime(2026, 1, 1)}
+    times = {"validation": datetime(2026, 1, 1), "train": datetime(2026, 1, 2)}
     adds = [
         {"min._night": "2026-11-01", "partition.split": split, "path": path.format(split=split), "modification_time": at}
         for split, at in times.items()
     ]
-    assert [add["partition.split"] for add in sorted(adds[::-1], key=_file_order)] == ["train", "validation"]
+    assert [add["partition.split"] for add in sorted(adds, key=_file_order)] == ["train", "validation"]
 
 
 @pytest.mark.parametrize(

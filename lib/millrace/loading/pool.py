@@ -31,7 +31,7 @@ from millrace.errors import ContractError, LakeError, MillraceError, find_in
 from millrace.loading.blocks import Blocks
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, decode
-from millrace.loading.files import RowGroupFile
+from millrace.loading.files import RowGroupFile, reuse_memory
 from millrace.loading.index import DatasetIndex
 from millrace.loading.processes import ReaderProcesses, outlive_no_parent
 from millrace.loading.wire import pack, unpack
@@ -110,6 +110,7 @@ class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no typ
         super().__init__(worker_id, publish_func, args)
         if args.socket_directory is not None:
             outlive_no_parent(args.parent, args.socket_directory)
+            reuse_memory()
         self._specs = args.columns
         self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
         self._blocks = args.blocks
@@ -198,7 +199,8 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
 class Readers:
     """Reads row groups, order after order. Threads live as long as an order; processes, slow to start, as long as this object.
 
-    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used.
+    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used, and
+    SecurityError where others could write to it.
     """
 
     def __init__(self, columns: Sequence[ColumnSpec], *, num_threads: int, loading: LoadingConfig = DEFAULTS) -> None:
