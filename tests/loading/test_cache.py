@@ -14,7 +14,7 @@ from millrace.config.training import LoadingConfig
 from millrace.errors import ConfigError, LakeError, SecurityError
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.opening import open_index
 from millrace.loading.pool import Readers
 
 NUMBER = ColumnSpec(name="number", dtype="int64")

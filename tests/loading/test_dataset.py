@@ -18,8 +18,8 @@ from deltalake import write_deltalake
 
 from millrace.errors import ConfigError, ContractError, LakeError, PlanError
 from millrace.loading import ColumnSpec, Options, dataset
+from millrace.loading.epoch import EpochPlan
 from millrace.loading.index import build_index
-from millrace.loading.plan import EpochPlan
 
 TOKENS = ColumnSpec(name="tokens", dtype="int32", length_buckets=(4, 8))
 

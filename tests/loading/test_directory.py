@@ -14,9 +14,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from millrace.config.training import LoadingConfig
 from millrace.errors import LakeError
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
 from millrace.loading.directory import build_directory_index
 from millrace.loading.index import DatasetIndex, RowGroup
+from millrace.loading.opening import open_index
 from millrace.loading.pool import Readers
 
 NUMBER = ColumnSpec(name="number", dtype="int64")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.errors import PlanError
+from millrace.loading.epoch import EpochPlan
 from millrace.loading.plan import (
-    EpochPlan,
     PlanSpec,
     check_memory,
     default_virtual_shards,

@@ -11,10 +11,11 @@ import pytest
 from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError, PlanError
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.epoch import EpochPlan
 from millrace.loading.files import RowGroupFile
 from millrace.loading.index import build_index
-from millrace.loading.plan import EpochPlan, PlanSpec
+from millrace.loading.opening import open_index
+from millrace.loading.plan import PlanSpec
 from millrace.loading.pool import Readers
 from millrace.loading.reader import PlannedReader, read_in_order
 

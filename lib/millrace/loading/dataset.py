@@ -13,14 +13,13 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_va
 from millrace import observe
 from millrace.config.load import as_config_error
 from millrace.config.training import LoadingConfig, TrainingConfig
-from millrace.errors import ConfigError, ContractError, LakeError, PlanError
-from millrace.loading.address import is_delta, is_there
+from millrace.errors import ConfigError, ContractError, PlanError
 from millrace.loading.columns import STAGE, ColumnSpec
-from millrace.loading.directory import build_directory_index
-from millrace.loading.index import DatasetIndex, build_index
+from millrace.loading.index import DatasetIndex
+from millrace.loading.opening import open_index
 from millrace.loading.plan import PlanSpec, plan_for
 from millrace.loading.specs import number_columns, schema_of, spec_of
-from millrace.observe import has_credentials, mask
+from millrace.observe import mask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -212,39 +211,6 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     opened._reader()  # refuses now what cannot be read
     observe.say(f"reading {opened}")
     return opened
-
-
-def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, object], world_size: int = 1) -> DatasetIndex:
-    """The row groups of a Delta table, pinned at `version` or at the newest, or of plain Parquet files.
-
-    Raises ConfigError for an address with a password, and where ranks leave the version of a Delta table open; LakeError where
-    there is neither table nor files, a version is asked of plain files, the files belong to a Delta table at another address, or
-    the store does not answer.
-    """
-    if has_credentials(uri):
-        raise ConfigError(
-            STAGE,
-            expected="an address without a password or token, because it would be kept in logs",
-            found=mask(uri),
-            remedy="Leave it to the store's own environment or files, such as ~/.aws/credentials, or to fsspec's configuration.",
-        )
-    if not is_delta(uri):
-        if version is not None:
-            raise LakeError(
-                STAGE,
-                expected=f"a Delta table at {mask(uri)}, which has versions",
-                found="plain files" if is_there(uri) else "nothing there",
-                remedy="Leave version out, or check the address.",
-            )
-        return build_directory_index(uri, partitions=partitions)
-    if version is None and world_size > 1:
-        raise ConfigError(
-            STAGE,
-            expected=f"a version of the Delta table {mask(uri)}, the same for each of {world_size} ranks",
-            found="version=None, which is for each rank what is newest when it looks",
-            remedy="Let one rank call dataset without rank and world_size, and give its `version` to all.",
-        )
-    return build_index(uri, version=version, partitions=partitions)
 
 
 def _check_whole(name: str, value: int, least: int, most: int | None = None, *, remedy: str) -> None:
