@@ -25,6 +25,7 @@ from typing import Any
 from bench.loading_data import BATCH_SIZE, SHAPES, Shape, arrays_of, write_records
 from bench.workers import serve
 from millrace.loading.dataset import Options
+from millrace.loading.files import reuse_memory
 from millrace.loading.index import DatasetIndex, build_index
 from millrace.loading.plan import PlanSpec, window_rows_for
 from millrace.loading.reader import PlannedReader
@@ -44,7 +45,8 @@ def index_of(shape: Shape, directory: Path) -> DatasetIndex:
 
 
 def reader_of(index: DatasetIndex, shape: Shape, *, virtual_shards: int, shuffle_bytes: int) -> PlannedReader:
-    """The reader of the one rank of a world of one."""
+    """The reader of the one rank of a world of one, in a process that is set up as a training's worker is."""
+    reuse_memory()
     window_rows = window_rows_for(
         shuffle_bytes=shuffle_bytes, row_bytes=shape.row_bytes, global_batch=BATCH_SIZE, virtual_shards=virtual_shards
     )

@@ -57,8 +57,9 @@ def summarise(rounds: Sequence[Mapping[str, float]]) -> Result:
 
 def measure() -> dict[str, float]:
     """One round, in this process: seconds, and the process's peak memory."""
+    from millrace.loading.epoch import EpochPlan
     from millrace.loading.index import DatasetIndex
-    from millrace.loading.plan import EpochPlan, PlanSpec, shards_of_rank
+    from millrace.loading.plan import PlanSpec, shards_of_rank
 
     text = _index_text()
     began = time.perf_counter()

@@ -48,7 +48,7 @@ WITHOUT_TENSORFLOW = (
     "millrace.lake",
     "millrace.contracts.spark",
 )
-PURE = ("millrace.loading.plan", "millrace.evaluation.metrics", "millrace.errors", "millrace.config")
+PURE = ("millrace.loading.plan", "millrace.loading.epoch", "millrace.evaluation.metrics", "millrace.errors", "millrace.config")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from millrace.config.training import LoadingConfig
-from millrace.errors import ConfigError, LakeError
+from millrace.errors import ConfigError, LakeError, SecurityError
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.opening import open_index
 from millrace.loading.pool import Readers
 
 NUMBER = ColumnSpec(name="number", dtype="int64")
@@ -75,6 +76,29 @@ def test_directory_that_cannot_be_used_is_refused(tmp_path):
         RowGroupCache(str(tmp_path / "file"), 1)
     assert caught.value.expected == f"cache_directory {tmp_path / 'file'} to be a local directory that can be written to"
     assert caught.value.remedy == "Name another directory, or leave cache_directory out."
+
+
+@pytest.mark.parametrize(("mode", "owner"), [(0o770, 0), (0o707, 0), (0o700, 1)])
+def test_directory_of_others_is_refused(tmp_path, monkeypatch, mode, owner):
+    """Whoever can write there could put rows into a training."""
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + owner)
+    directory = tmp_path / "rows"
+    directory.mkdir()
+    directory.chmod(mode)
+    with pytest.raises(SecurityError) as caught:
+        RowGroupCache(str(directory), 1)
+    assert str(caught.value) == (
+        f"load: expected cache_directory {directory} to be this user's own, and nobody else's to write to; "
+        f"found mode {mode:o}, owner {user} where this user is {user + owner}. "
+        "Name a directory that is not there yet, which is made with mode 700; or chmod go-w one of your own."
+    )
+    assert list(directory.iterdir()) == []
+
+
+def test_directory_is_made_for_this_user_alone(tmp_path):
+    RowGroupCache(str(tmp_path / "rows"), 1)
+    assert (tmp_path / "rows").stat().st_mode & 0o777 == 0o700
 
 
 def test_processes_share_a_directory(tmp_path):

@@ -93,8 +93,34 @@ def test_buckets_that_do_not_ascend_are_refused(buckets):
     with pytest.raises(ContractError) as caught:
         ColumnSpec(name="tokens", dtype="int32", length_buckets=buckets)
     assert str(caught.value) == (
-        f"load: expected length_buckets of column tokens that ascend from 1 or more, of numbers; found {buckets} of int32. "
+        f"load: expected length_buckets of column tokens to ascend from 1 or more, of numbers; found {buckets} of int32. "
         "Name the lengths to pad to in order, the longest length that occurs last."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int32", "string"])
+@pytest.mark.parametrize("shape", [(28, -1), (0,), (2.0,), 28, (2,)])
+def test_shape_that_no_tensor_has_is_refused(dtype, shape):
+    if (dtype, shape) == ("int32", (2,)):
+        return
+    with pytest.raises(ContractError) as caught:
+        ColumnSpec(name="image", dtype=dtype, shape=shape)
+    assert str(caught.value) == (
+        f"load: expected shape of column image to be whole numbers from 1 up, of numbers; found {shape} of {dtype}. "
+        "Give the shape of one row's tensor, without the batch; leave it out where a row holds one value."
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hint"),
+    [("flaot32", "Did you mean 'float32'?"), ("str", "Did you mean 'string'?"), (None, "Known: bool, float16,")],
+)
+def test_unknown_dtype_is_refused(dtype, hint):
+    with pytest.raises(ContractError) as caught:
+        ColumnSpec(name="x", dtype=dtype)
+    assert str(caught.value).startswith(
+        "load: expected dtype of column x to be one of bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, "
+        f"float16, float32, float64, string; found {dtype!r}. {hint}"
     )
 
 
@@ -137,4 +163,7 @@ def test_what_does_not_fit_is_refused(spec, values, kind, message):
     with pytest.raises(ContractError) as caught:
         decode(chunked(values, kind), spec, where="row group 0 of f")
     assert message in str(caught.value)
-    assert "in row group 0 of f. Compare the pipeline's features and label with the table's columns" in str(caught.value)
+    assert str(caught.value).endswith(
+        "in row group 0 of f. "
+        "Compare what was asked of the column with what the table holds; change the one, or write the other again."
+    )

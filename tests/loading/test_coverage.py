@@ -16,9 +16,10 @@ import pytest
 
 from millrace.config.training import LoadingConfig
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.epoch import EpochPlan
 from millrace.loading.index import DatasetIndex
-from millrace.loading.plan import EpochPlan, PlanSpec, plan_for
+from millrace.loading.opening import open_index
+from millrace.loading.plan import PlanSpec, plan_for
 from millrace.loading.reader import PlannedReader
 
 from .conftest import write_numbered

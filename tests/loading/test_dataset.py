@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,8 @@ from deltalake import write_deltalake
 
 from millrace.errors import ConfigError, ContractError, LakeError, PlanError
 from millrace.loading import ColumnSpec, Options, dataset
-from millrace.loading.plan import EpochPlan
+from millrace.loading.epoch import EpochPlan
+from millrace.loading.index import build_index
 
 TOKENS = ColumnSpec(name="tokens", dtype="int32", length_buckets=(4, 8))
 
@@ -82,6 +84,63 @@ def test_newest_version_is_pinned_and_said(digits_table, make_rows, caplog):
     assert dataset(uri, columns=["digit"], partitions={"split": "train"}).num_rows == 35
 
 
+def test_ranks_that_share_a_delta_table_must_name_its_version(digits_table):
+    """What is newest may change between the calls of two ranks, which would then read by two plans."""
+    uri = digits_table(10, 20)
+    with pytest.raises(ConfigError) as caught:
+        dataset(uri, columns=["digit"], batch_size=8, rank=1, world_size=2)
+    assert str(caught.value) == (
+        f"load: expected a version of the Delta table {uri}, the same for each of 2 ranks; "
+        "found version=None, which is for each rank what is newest when it looks. "
+        "Let one rank call dataset without rank and world_size, and give its `version` to all."
+    )
+    version = dataset(uri, columns=["digit"], batch_size=8).version
+    ranks = [dataset(uri, columns=["digit"], batch_size=8, version=version, rank=rank, world_size=2) for rank in range(2)]
+    assert ranks[0].plan.fingerprint() == ranks[1].plan.fingerprint()
+    assert sum(batch.num_rows for rank in ranks for batch in rank) == 30
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://key:hush-hush@bucket/gold", "s3://key:***@bucket/gold"),
+        ("https://store/gold.parquet?sv=1&sig=hush-hush", "https://store/gold.parquet?sv=1&sig=***"),
+    ],
+)
+def test_address_with_a_password_is_refused(uri, shown):
+    with pytest.raises(ConfigError) as caught:
+        dataset(uri)
+    assert str(caught.value) == (
+        "load: expected an address without a password or token, because it would be kept in logs; "
+        f"found {shown}. "
+        "Leave it to the store's own environment or files, such as ~/.aws/credentials, or to fsspec's configuration."
+    )
+
+
+def test_secrets_of_the_environment_are_masked(numbered_files, digits_table, monkeypatch, caplog):
+    """In what is printed, logged and raised, wherever in an address they stand."""
+    uri = numbered_files([3], name="hush-hush")
+    monkeypatch.setenv("STORE_TOKEN", "hush-hush")
+    with caplog.at_level(logging.INFO, logger="millrace"):
+        data = dataset(uri, columns=["number"])
+    texts = [str(data), *caplog.messages]
+    Path(uri, "part-000.parquet").write_bytes(b"")
+    calls = [
+        lambda: list(data),
+        lambda: dataset(uri),
+        lambda: dataset(uri, version=1),
+        lambda: dataset(uri, partitions={"a": "b"}),
+        lambda: dataset(f"{uri}/nothing"),
+        lambda: dataset(f"unknown://{uri}"),
+        lambda: build_index(uri, version=1, partitions={}),
+    ]
+    for call in calls:
+        with pytest.raises(LakeError) as caught:
+            call()
+        texts.append(str(caught.value))
+    assert all("***" in text and "hush-hush" not in text for text in texts), texts
+
+
 def test_table_with_hidden_rows_is_refused_whatever_its_older_versions_were(digits_table):
     uri = digits_table(10)
     features = ["deletionVectors"]
@@ -121,15 +180,32 @@ def test_column_mapping_is_refused(digits_table, mode):
         (
             {"columns": ["nothing"]},
             ContractError,
-            "expected a column nothing; found the columns number, half, row_id, tokens, list",
+            "Known: half, list, number, row_id, tokens. Values that stand in directory names only cannot be read as columns.",
         ),
+        ({"columns": ["nunber"]}, ContractError, "part-000.parquet. Did you mean 'number'? Values that stand in directory names"),
         ({"columns": ["half", "half"]}, ContractError, "expected at least one feature, and each column of"),
         ({"columns": [], "label": "half"}, ContractError, "expected at least one feature"),
-        ({"rank": 2, "world_size": 2}, ConfigError, "found epochs=1, rank=2, world_size=2"),
-        ({"epochs": 0}, ConfigError, "expected epochs of at least 1"),
+        ({"rank": 2, "world_size": 2}, ConfigError, "expected rank to be a whole number from 0 to 1; found 2. Ranks count"),
+        ({"rank": 1}, ConfigError, "expected rank to be 0; found 1. Ranks count from 0 to world_size - 1."),
+        (
+            {"world_size": 0},
+            ConfigError,
+            "expected world_size to be a whole number from 1 up; found 0. Give the number of processes",
+        ),
+        (
+            {"epochs": 0},
+            ConfigError,
+            "expected epochs to be a whole number from 1 up; found 0. Give the number of times that each row",
+        ),
+        ({"epochs": 1.5}, ConfigError, "expected epochs to be a whole number from 1 up; found 1.5."),
         ({"version": 3}, LakeError, "which has versions; found plain files. Leave version out, or check the address."),
-        ({"world_size": 9}, PlanError, "found 9 workers"),
-        ({"batch_size": 0}, PlanError, "a batch of 0 rows"),
+        ({"world_size": 9}, PlanError, "num_workers or world_size from 1 to 8 (virtual_shards); found 9. Lower it, or raise"),
+        (
+            {"batch_size": 0},
+            ConfigError,
+            "load: expected batch_size to be a whole number from 1 up; found 0. "
+            "It counts the rows of a step over all ranks; 128 is a usual number.",
+        ),
         ({"batch_size": 10, "options": Options(virtual_shards=4)}, PlanError, "found 4 shards and a batch of 10 rows"),
         ({"options": Options(memory_limit_bytes=10)}, PlanError, "at most 10 bytes of decoded rows"),
     ],
@@ -138,6 +214,56 @@ def test_what_cannot_be_read_is_refused_at_once(numbered_files, arguments, error
     with pytest.raises(error) as caught:
         dataset(numbered_files([10]), **arguments)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_readers": 0}, "config: expected num_readers in Options to be greater than 0; found 0. Mend num_readers."),
+        ({"suffle_bytes": 1}, "config: expected known keys in Options; found 'suffle_bytes'. Did you mean 'shuffle_bytes'?"),
+        (
+            {"pool": "thread"},
+            "config: expected pool in Options to be 'threads' or 'processes'; found 'thread'. Did you mean 'threads'?",
+        ),
+    ],
+)
+def test_impossible_options_are_refused(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        Options(**settings)
+    assert str(caught.value) == message
+
+
+EPOCHS = "load: expected first_epoch to be a whole number from 0 to 2; found {}. Epochs count from 0, and there are 2."
+STEPS = (
+    "load: expected first_step to be a whole number from 0 to 20; found {}. "
+    "Steps count from 0 in each epoch, and an epoch has 20."
+)
+
+
+@pytest.mark.parametrize("way", ["stream", "tf_data", "batches"])
+def test_start_that_there_is_not_is_refused_and_the_end_gives_nothing(numbered_files, way):
+    data = dataset(numbered_files([100], [57]), columns=["number"], batch_size=8, epochs=2)
+
+    def start(epoch: int, step: int):
+        if way == "batches":
+            return data.batches(epoch, first_step=step)
+        return getattr(data, way)(first_epoch=epoch, first_step=step)
+
+    wrong = {(0, 21): STEPS.format(21), (1, -1): STEPS.format(-1), (1, 2.0): STEPS.format(2.0)}
+    if way == "batches":
+        wrong[-1, 0] = "load: expected epoch to be a whole number from 0 up; found -1. Epochs count from 0."
+    else:
+        wrong |= {(3, 0): EPOCHS.format(3), (-1, 0): EPOCHS.format(-1)}
+        wrong[2, 1] = STEPS.format(1).replace("a whole number from 0 to 20", "0")
+        assert len(list(start(0, 20))) == 20
+        assert list(start(2, 0)) == []
+    for (epoch, step), message in wrong.items():
+        with pytest.raises(ConfigError) as caught:
+            start(epoch, step)
+        assert str(caught.value) == message
+    assert list(start(1, 20)) == []
+    if way == "tf_data":
+        assert [int(start(epoch, step).cardinality()) for epoch, step in [(0, 3), (1, 20), (2, 0)]] == [37, 0, 0]
 
 
 def test_no_rows_are_refused(numbered_files, tmp_path):
@@ -174,6 +300,20 @@ def test_tf_data_of_one_column_and_of_several_ranks(numbered_files):
     assert sorted(row for number, _, weights in parts for row in number.numpy()[weights.numpy() > 0].tolist()) == list(range(9))
 
 
+def test_tf_data_of_several_ranks_without_a_label_has_weights(numbered_files):
+    """3 rows for 4 ranks: what fills up the fourth one's batch is told apart, and Keras does not take the weights for labels."""
+    import keras
+
+    uri = numbered_files([3])
+    ranks = [dataset(uri, columns=["number"], batch_size=4, rank=rank, world_size=4).tf_data() for rank in range(4)]
+    parts = [part for rank in ranks for part in rank]
+    assert [label for _, label, _ in parts] == [None] * 4
+    rows = [(number.numpy().tolist(), weights.numpy().tolist()) for number, _, weights in parts]
+    assert sorted(rows) == [([0], [0.0]), ([0], [1.0]), ([1], [1.0]), ([2], [1.0])]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    assert model.predict(ranks[0], verbose=0).shape == (1, 1)
+
+
 def test_keras_fits_on_it(numbered_files):
     import keras
 
@@ -190,6 +330,22 @@ def test_stream_that_is_left_ends_its_readers(numbered_files):
     del stream
     names = [thread.name for thread in threading.enumerate() if thread.name.startswith("Thread-") and "_ventilate" in thread.name]
     assert names == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "own"), [({}, "mimalloc"), ({"ARROW_DEFAULT_MEMORY_POOL": "system"}, "system")], ids=["nothing", "system"]
+)
+def test_arrow_s_memory_is_left_to_the_user(numbered_files, environment, own):
+    """The pool is the process's: reading changes nothing of it, and what the loader's own processes call heeds the variable."""
+    program = (
+        "import pyarrow as pa; from millrace.loading import dataset; from millrace.loading.files import reuse_memory\n"
+        "name = lambda: pa.default_memory_pool().backend_name; before = name()\n"
+        f"list(dataset({numbered_files([5])!r}, columns=['number']))\n"
+        "print(name() == before); reuse_memory(); print(name())"
+    )
+    known = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"} | environment
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=known)
+    assert done.stdout.split() == ["True", own]
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed(numbered_files):

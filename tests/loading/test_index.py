@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from millrace.errors import LakeError
+from millrace.loading.directory import build_directory_index
 from millrace.loading.index import DatasetIndex, RowGroup, _file_order, build_index
 
 
@@ -45,7 +51,11 @@ def test_rewritten_night_keeps_its_place(digits_table, make_rows):
 def test_files_are_ordered_by_night_part_and_counter():
     name = "split=train/part-{part:05d}-{uuid}.c{counter:03d}.snappy.parquet"
     adds = [
-        {"min._night": night, "path": name.format(part=part, counter=counter, uuid=uuid)}
+        {
+            "min._night": night,
+            "path": name.format(part=part, counter=counter, uuid=uuid),
+            "modification_time": datetime(2026, 1, 1),
+        }
         for night, part, counter, uuid in [
             ("2026-11-02", 0, 0, "aaaaaaaa-0000-0000-0000-000000000000"),
             ("2026-11-01", 10, 0, "bbbbbbbb-0000-0000-0000-000000000000"),
@@ -59,6 +69,58 @@ def test_files_are_ordered_by_night_part_and_counter():
         ("2026-11-01", 10, 0),
         ("2026-11-02", 0, 0),
     ]
+
+
+def test_files_without_nights_are_in_the_order_of_their_time(tmp_path):
+    """The log alone says it: as written, from a checkpoint of the log, and whatever the files' names are."""
+    uri = str(tmp_path / "table")
+    for number in range(8):
+        write_deltalake(uri, pa.table({"number": [number]}), mode="append")
+        time.sleep(0.002)
+    before = build_index(uri, version=7, partitions={})
+    assert [pq.read_table(file)["number"].to_pylist() for file in before.files] == [[number] for number in range(8)]
+    DeltaTable(uri).create_checkpoint()
+    for number in range(7):
+        Path(uri, "_delta_log", f"{number:020d}.json").unlink()
+    assert build_index(uri, version=7, partitions={}) == before
+
+
+def test_partitions_come_before_the_time():
+    """A night that is written again keeps its place in each partition, whichever of them is written first."""
+    path = "split={split}/part-00000-aaaaaaaa-0000-0000-0000-000000000000.c000.snappy.parquet"
+    times = {"validation": datetime(2026, 1, 1), "train": datetime(2026, 1, 2)}
+    adds = [
+        {"min._night": "2026-11-01", "partition.split": split, "path": path.format(split=split), "modification_time": at}
+        for split, at in times.items()
+    ]
+    assert [add["partition.split"] for add in sorted(adds, key=_file_order)] == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        (pa.array([2024, 2025], pa.int32()), 2024, "2024"),
+        (pa.array([True, False]), True, "true"),
+        (pa.array([date(2026, 1, 1), date(2026, 1, 2)]), date(2026, 1, 1), "2026-01-01"),
+        (
+            pa.array([datetime(2026, 1, 1, 5, 0, 0, 123456), None], pa.timestamp("us", "UTC")),
+            datetime(2026, 1, 1, 5, 0, 0, 123456, tzinfo=UTC),
+            "2026-01-01 05:00:00.123456",
+        ),
+        (pa.array([None, "a"]), None, "__HIVE_DEFAULT_PARTITION__"),
+    ],
+    ids=["number", "truth", "date", "time", "null"],
+)
+def test_partition_values_are_asked_for_as_directories_spell_them(tmp_path, column, value, text):
+    """As text or as themselves, of a Delta table and of plain files the same."""
+    uri = str(tmp_path / "table")
+    write_deltalake(uri, pa.table({"y": column, "number": [1, 2]}), partition_by=["y"])
+    indexes = [build_index(uri, version=0, partitions={"y": asked}) for asked in (value, text)]
+    assert [index.num_rows for index in indexes] == [1, 1]
+    assert indexes[0].fingerprint() == indexes[1].fingerprint()
+    assert DatasetIndex.from_json(indexes[0].to_json()) == indexes[0]
+    shutil.rmtree(Path(uri, "_delta_log"))
+    assert [build_directory_index(uri, partitions={"y": asked}).num_rows for asked in (value, text)] == [1, 1]
 
 
 def test_index_survives_json(digits_table):

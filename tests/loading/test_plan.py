@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.errors import PlanError
+from millrace.loading.epoch import EpochPlan
 from millrace.loading.plan import (
-    EpochPlan,
     PlanSpec,
     check_memory,
     default_virtual_shards,
@@ -206,8 +206,8 @@ def test_batch_that_the_shards_do_not_divide_is_refused():
     with pytest.raises(PlanError) as caught:
         PlanSpec(seed=0, global_batch=10, virtual_shards=4, window_rows=4, row_group_rows=np.array([9]))
     assert str(caught.value) == (
-        "plan: expected training.virtual_shards that divides training.batch_size; found 4 shards and a batch of 10 rows. "
-        "Set training.virtual_shards to 5, or leave it out."
+        "plan: expected virtual_shards that divides batch_size; found 4 shards and a batch of 10 rows. "
+        "Set virtual_shards to 5, or leave it out."
     )
 
 
@@ -215,8 +215,8 @@ def test_more_ranks_than_shards_are_refused():
     with pytest.raises(PlanError) as caught:
         shards_of_rank(4, 5, 0)
     assert str(caught.value) == (
-        "plan: expected 1 to 4 workers (training.virtual_shards); found 5 workers. "
-        "Lower training.num_workers, or raise training.virtual_shards; it must divide training.batch_size."
+        "plan: expected num_workers or world_size from 1 to 4 (virtual_shards); found 5. "
+        "Lower it, or raise virtual_shards, which must divide batch_size."
     )
 
 
@@ -232,9 +232,9 @@ def test_memory_over_the_limit_is_refused_with_what_to_change():
     with pytest.raises(PlanError) as caught:
         check_memory(plan_spec, world_size=2, row_bytes=10, reads_ahead=3, limit_bytes=50_000)
     assert str(caught.value) == (
-        "plan: expected at most 50,000 bytes of decoded rows in a worker (training.memory_limit_bytes); found 74,000 bytes: "
+        "plan: expected at most 50,000 bytes of decoded rows in a worker (memory_limit_bytes); found 74,000 bytes: "
         "windows of 200 rows, row groups of up to 1,000 rows, 10 bytes a row. "
-        "Lower training.shuffle_bytes, write smaller row groups, use more workers, or raise the limit."
+        "Lower shuffle_bytes, write smaller row groups, use more workers or ranks, or raise the limit."
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.opening import open_index
 from millrace.loading.pool import Readers
 
 ONE = LoadingConfig(pool="processes", num_readers=1)

@@ -11,9 +11,11 @@ import pytest
 from millrace.config.training import LoadingConfig
 from millrace.errors import ContractError, LakeError, PlanError
 from millrace.loading.columns import ColumnSpec
-from millrace.loading.dataset import open_index
+from millrace.loading.epoch import EpochPlan
+from millrace.loading.files import RowGroupFile
 from millrace.loading.index import build_index
-from millrace.loading.plan import EpochPlan, PlanSpec
+from millrace.loading.opening import open_index
+from millrace.loading.plan import PlanSpec
 from millrace.loading.pool import Readers
 from millrace.loading.reader import PlannedReader, read_in_order
 
@@ -157,12 +159,23 @@ def test_batches_are_aligned_and_their_own(digits_table):
     assert all(start % 64 == 0 for start in starts)
 
 
-def test_row_group_is_read_once_by_a_rank(digits_table):
-    """One row group feeds four shards at different times."""
-    index = build_index(digits_table(200, max_rows=200), version=0, partitions={})
-    pieces = EpochPlan(planned(index), 0).pieces(range(4))
-    assert pieces.row_group.size > 4
-    assert pieces.read_order().tolist() == [0]
+def test_row_group_is_read_once_by_a_rank(digits_table, monkeypatch):
+    """Row groups feed four shards in several windows, and each is read from its file once an epoch."""
+    index = build_index(digits_table(100, 130, max_rows=50), version=1, partitions={})
+    assert EpochPlan(planned(index), 0).pieces(range(4)).row_group.size > 4 * len(index.row_groups)
+    read = RowGroupFile.read
+    reads = []
+
+    def counted(file, row_group, columns):
+        reads.append((file.metadata.num_rows, row_group))
+        return read(file, row_group, columns)
+
+    monkeypatch.setattr(RowGroupFile, "read", counted)
+    reader = reader_of(index, planned(index))
+    for epoch in (0, 1):
+        reads.clear()
+        assert sum(batch.num_rows for batch in reader.batches(epoch)) == 230
+        assert sorted(reads) == [(100, 0), (100, 1), (130, 0), (130, 1), (130, 2)]
 
 
 def test_stops_its_threads_when_left_early(digits_table):
@@ -188,7 +201,7 @@ def test_unknown_column_is_refused_once_and_quietly(digits_table, capfd):
         list(reader_of(index, planned(index), columns=(missing,)).batches(0))
     assert str(caught.value) == (
         f"load: expected the columns label; found row_id, image, digit, _night in {index.files[0]}. "
-        "Compare the pipeline's features and label with the table's columns."
+        "Compare the columns that were asked for with the table's."
     )
     assert capfd.readouterr() == ("", "")
 

@@ -128,7 +128,7 @@ def test_more_workers_than_slots_are_refused_at_once(spark, make_request):
 
 
 def test_more_workers_than_shards_are_refused_at_once(spark, make_request):
-    with pytest.raises(PlanError, match=r"expected 1 to 2 workers \(training.virtual_shards\); found 3 workers"):
+    with pytest.raises(PlanError, match=r"expected num_workers or world_size from 1 to 2 \(virtual_shards\); found 3\."):
         train_on_spark(spark, make_request(num_workers=3, virtual_shards=2))
 
 

@@ -30,6 +30,6 @@ def test_processes_cache_and_depth_give_the_same_weights(make_request, tmp_path)
 
 
 def test_readers_are_part_of_the_planned_memory(make_request):
-    with pytest.raises(PlanError, match=r"training\.memory_limit_bytes"):
+    with pytest.raises(PlanError, match=r"in a worker \(memory_limit_bytes\); found"):
         run(make_request(loading={"row_groups_ahead": 40, "num_readers": 8}, memory_limit_bytes=150_000))
     run(make_request(epochs=1, loading={"row_groups_ahead": 1}, memory_limit_bytes=400_000))

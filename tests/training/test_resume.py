@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millrace.loading.plan import EpochPlan
+from millrace.loading.epoch import EpochPlan
 from millrace.training.checkpoint import checkpoint_uri, read_checkpoint
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest

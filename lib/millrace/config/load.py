@@ -125,10 +125,11 @@ def validate(model: type[Model], raw: Mapping[str, Any], *, origin: str) -> Mode
     try:
         return model.model_validate(raw)
     except ValidationError as failure:
-        raise _as_config_error(failure, model, origin) from None
+        raise as_config_error(failure, model, origin) from None
 
 
-def _as_config_error(failure: ValidationError, model: type[BaseModel], origin: str) -> ConfigError:
+def as_config_error(failure: ValidationError, model: type[BaseModel], origin: str) -> ConfigError:
+    """The first thing that is wrong with what was to be a `model`: where it stands in `origin`, and what would be right."""
     errors = failure.errors(include_url=False)
     inner = {error["loc"][:-depth] for error in errors for depth in range(1, len(error["loc"]))}
     errors = [

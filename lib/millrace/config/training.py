@@ -42,8 +42,8 @@ class LoadingConfig(Section):
     row_groups_ahead: int | None = Field(default=None, gt=0)
     """Row groups that are being read or wait to be used. None: num_readers + 2."""
     cache_directory: str | None = Field(default=None, min_length=1)
-    """A local directory where decoded row groups are kept for later epochs and runs; several processes may share it. For stores
-    that are slower than a disk. None: no cache."""
+    """A local directory where decoded row groups are kept for later epochs and runs; several processes of one user may
+    share it, and nobody else may write to it. For stores that are slower than a disk. None: no cache."""
     cache_bytes: int = Field(default=10 * 1024**3, gt=0)
     """What the cache may take; what was used longest ago goes first."""
 

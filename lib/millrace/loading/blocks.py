@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from millrace.loading.buffers import ALIGNMENT
+from millrace.loading.buffers import round_up
 from millrace.loading.columns import Column, RowGroupColumns, Sequences
 
 
@@ -33,7 +33,7 @@ class Blocks:
 
     def copy(self, columns: RowGroupColumns) -> OwnColumns:
         """The same columns, sharing nothing with what they were decoded from."""
-        num_bytes = sum(_aligned(array.nbytes) for column in columns.values() for array in _arrays(column))
+        num_bytes = sum(round_up(array.nbytes) for column in columns.values() for array in _arrays(column))
         own = OwnColumns(self._take(num_bytes))
         begin = 0
 
@@ -43,7 +43,7 @@ class Blocks:
                 return array
             room: npt.NDArray[Any] = own.block[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
             room[...] = array
-            begin += _aligned(array.nbytes)
+            begin += round_up(array.nbytes)
             return room
 
         for name, column in columns.items():
@@ -72,7 +72,3 @@ def _arrays(column: Column) -> list[npt.NDArray[Any]]:
     """The arrays of a column that go into a block."""
     arrays = [column.values, column.offsets] if isinstance(column, Sequences) else [column]
     return [array for array in arrays if not array.dtype.hasobject]
-
-
-def _aligned(num_bytes: int) -> int:
-    return -(-num_bytes // ALIGNMENT) * ALIGNMENT

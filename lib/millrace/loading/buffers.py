@@ -16,6 +16,12 @@ from millrace.loading.columns import Column, ColumnSpec, Sequences
 ALIGNMENT = 64
 """Bytes. TensorFlow takes over aligned memory and aborts on other."""
 
+
+def round_up(num_bytes: int) -> int:
+    """The next multiple of ALIGNMENT."""
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT
+
+
 Ints = npt.NDArray[np.int64]
 
 

@@ -3,7 +3,7 @@
 Petastorm's own disk cache leaves columns and file time out of its key, and unpickles what it finds. Here an entry is a file named
 by the SHA-256 of its key, with a checksum, written aside and renamed: a torn or damaged one counts as absent. Writers of all
 processes take one lock (flock, which the system frees when its holder dies), so that the directory never holds more than
-`max_bytes`; readers take none, and what they have mapped stays readable when it is evicted.
+`max_bytes`; readers take none, and what they have mapped stays readable when it is evicted. Only this user may write to it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from petastorm.cache import CacheBase
 
-from millrace.errors import ConfigError
+from millrace.errors import ConfigError, SecurityError
 from millrace.loading.columns import RowGroupColumns
 from millrace.loading.wire import pack, unpack
 
@@ -34,10 +35,11 @@ class RowGroupCache(CacheBase):  # type: ignore[misc]  # Petastorm has no type h
     """Row groups by key, at most `max_bytes` of them, shared by all processes that name the same directory."""
 
     def __init__(self, directory: str, max_bytes: int) -> None:
-        """Raises ConfigError where the directory cannot be made or written to."""
+        """Raises ConfigError where the directory cannot be made or written to, SecurityError where others could write to it."""
         self._directory, self._max_bytes = Path(directory), max_bytes
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_foreign(self._directory)
             self._lock_file().touch()
         except OSError as error:
             raise ConfigError(
@@ -98,6 +100,19 @@ class RowGroupCache(CacheBase):  # type: ignore[misc]  # Petastorm has no type h
 
     def _lock_file(self) -> Path:
         return self._directory / "lock"
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Raises SecurityError where others could put rows there: an entry's checksum is for damage, and anybody can compute it."""
+    found = directory.stat()
+    writable = stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH)
+    if found.st_uid != os.getuid() or writable:
+        raise SecurityError(
+            "load",
+            expected=f"cache_directory {directory} to be this user's own, and nobody else's to write to",
+            found=f"mode {stat.S_IMODE(found.st_mode):03o}, owner {found.st_uid} where this user is {os.getuid()}",
+            remedy="Name a directory that is not there yet, which is made with mode 700; or chmod go-w one of your own.",
+        )
 
 
 def _read(path: Path, key: str) -> RowGroupColumns | None:

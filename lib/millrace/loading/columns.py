@@ -16,10 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.config.load import nearest
 from millrace.errors import ContractError
 
 STAGE = "load"
 STRING = "string"
+_NUMBERS = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)), "float16", "float32", "float64")
 _STRING_BYTES = 120  # a Python string of some 64 letters with its pointer: what the plan counts for one
 _OFFSET_BYTES = 8
 
@@ -28,7 +30,7 @@ _OFFSET_BYTES = 8
 class ColumnSpec:
     """A column that a model or an evaluation needs. Raises ContractError where its parts do not fit together.
 
-    `dtype` is a NumPy name ("uint8", "int32", "float32") or "string". What a row holds:
+    `dtype` is NumPy's name of a type of numbers ("uint8", "int32", "float32", "bool") or "string". What a row holds:
 
     - without a shape: a number, which becomes (rows,), or a string, which becomes (rows,) of Python strings;
     - with a shape: one tensor, as little-endian C-order bytes or as a list of its numbers, which becomes (rows, *shape);
@@ -44,16 +46,22 @@ class ColumnSpec:
     padding: int = 0
 
     def __post_init__(self) -> None:
+        numbers = self.dtype in _NUMBERS
+        if not numbers and self.dtype != STRING:
+            known = (*_NUMBERS, STRING)
+            raise self._wrong("dtype", f"to be one of {', '.join(known)}", f"{self.dtype!r}", nearest(str(self.dtype), known))
+        if not _are_lengths(self.shape) or (self.shape and not numbers):
+            remedy = "Give the shape of one row's tensor, without the batch; leave it out where a row holds one value."
+            raise self._wrong("shape", "to be whole numbers from 1 up, of numbers", f"{self.shape} of {self.dtype}", remedy)
+        buckets = self.length_buckets
+        if not _are_lengths(buckets) or list(buckets) != sorted(set(buckets)) or (buckets and not numbers):
+            remedy = "Name the lengths to pad to in order, the longest length that occurs last."
+            raise self._wrong("length_buckets", "to ascend from 1 or more, of numbers", f"{buckets} of {self.dtype}", remedy)
         for name in ("shape", "length_buckets"):  # lists where the spec comes from JSON
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        buckets = self.length_buckets
-        if buckets and (buckets[0] < 1 or list(buckets) != sorted(set(buckets)) or self.dtype == STRING):
-            raise ContractError(
-                STAGE,
-                expected=f"length_buckets of column {self.name} that ascend from 1 or more, of numbers",
-                found=f"{buckets} of {self.dtype}",
-                remedy="Name the lengths to pad to in order, the longest length that occurs last.",
-            )
+
+    def _wrong(self, name: str, expected: str, found: str, remedy: str) -> ContractError:
+        return ContractError(STAGE, expected=f"{name} of column {self.name} {expected}", found=found, remedy=remedy)
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -78,6 +86,10 @@ class ColumnSpec:
     def bucket(self, length: int) -> int:
         """The length that a batch whose longest row has `length` elements is padded to."""
         return self.length_buckets[bisect_left(self.length_buckets, length)]
+
+
+def _are_lengths(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(each, int) and each >= 1 for each in value)
 
 
 @dataclass(frozen=True)
@@ -201,5 +213,5 @@ def _mismatch(spec: ColumnSpec, where: str, *, expected: str, found: str) -> Con
         STAGE,
         expected=f"column {spec.name} with {expected}",
         found=f"{found}, in {where}",
-        remedy="Compare the pipeline's features and label with the table's columns, and write the table again.",
+        remedy="Compare what was asked of the column with what the table holds; change the one, or write the other again.",
     )

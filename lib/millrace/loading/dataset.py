@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import index as as_whole
+from typing import TYPE_CHECKING, Any, Self
 
-import fsspec
-import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from millrace import observe
+from millrace.config.load import as_config_error
 from millrace.config.training import LoadingConfig, TrainingConfig
-from millrace.errors import ConfigError, ContractError, LakeError, PlanError
-from millrace.loading.columns import STRING, ColumnSpec
-from millrace.loading.directory import build_directory_index
-from millrace.loading.files import local_path, open_parquet
-from millrace.loading.index import STAGE, DatasetIndex, build_index
+from millrace.errors import ConfigError, ContractError, PlanError
+from millrace.loading.columns import STAGE, ColumnSpec
+from millrace.loading.index import DatasetIndex
+from millrace.loading.opening import open_index
 from millrace.loading.plan import PlanSpec, plan_for
+from millrace.loading.specs import number_columns, schema_of, spec_of
+from millrace.observe import mask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,6 +38,15 @@ class Options(LoadingConfig):
     """Decoded bytes that a shuffle window holds, over all shards."""
     memory_limit_bytes: int = Field(default=_DEFAULTS["memory_limit_bytes"].default, gt=0)
     """What windows and row groups may take; more is refused."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raises ConfigError, where Pydantic has an error of its own."""
+        try:
+            return validate(given)
+        except ValidationError as failure:
+            raise as_config_error(failure, cls, "Options") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +88,7 @@ class Dataset:
 
     def __str__(self) -> str:
         version = "" if self.version is None else f", version {self.version}"
-        return f"{self.num_rows:,} rows of {self.index.uri}{version}: {self.steps_per_epoch:,} steps an epoch"
+        return f"{self.num_rows:,} rows of {mask(self.index.uri)}{version}: {self.steps_per_epoch:,} steps an epoch"
 
     def __iter__(self) -> Iterator[Batch]:
         return self.stream()
@@ -86,26 +96,42 @@ class Dataset:
     def stream(self, *, first_epoch: int = 0, first_step: int = 0) -> Iterator[Batch]:
         """The batches of all epochs, from a step of an epoch on; what comes before is not read.
 
-        Raises LakeError and ContractError where a file is gone, damaged or does not decode.
+        Raises ConfigError for a step or epoch that there is not; the one behind the last is there, and gives nothing. While
+        iterating, LakeError and ContractError where a file is gone, damaged or does not decode.
         """
-        reader = self._reader()
-        for epoch in range(first_epoch, self.epochs):
-            yield from reader.batches(epoch, first_step=first_step if epoch == first_epoch else 0)
+        self._check_start(first_epoch, first_step)
+        return self._stream(first_epoch, first_step)
 
     def batches(self, epoch: int, *, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, counted from 0; see `stream`."""
+        """The batches of one epoch, counted from 0, also of one behind the last; see `stream`."""
+        _check_whole("epoch", epoch, 0, remedy="Epochs count from 0.")
+        self._check_step(first_step)
         return self._reader().batches(epoch, first_step=first_step)
 
     def tf_data(self, *, first_epoch: int = 0, first_step: int = 0, with_lengths: bool = False) -> tf.data.Dataset:
         """The same batches as tf.data, from a step of an epoch on; the first use imports TensorFlow.
 
-        An element is `features`, or (features, label) where there is a label, and with more than one rank (features, label,
-        weights): a rank without rows in a step gets one row of weight 0. Features are one tensor (rows, *shape), or where there
-        are several a dict by column. `with_lengths` adds NAME_length, (rows,) int64, for each column of sequences.
+        An element is `features`, or (features, label) where there is a label, and with more than one rank (features, label or
+        None, weights): a rank without rows in a step gets one row of weight 0. Features are one tensor (rows, *shape), or where
+        there are several a dict by column. `with_lengths` adds NAME_length, (rows,) int64, for each column of sequences.
         """
         from millrace.loading.tf_data import as_tf_data
 
+        self._check_start(first_epoch, first_step)
         return as_tf_data(self, first_epoch=first_epoch, first_step=first_step, with_lengths=with_lengths)
+
+    def _stream(self, first_epoch: int, first_step: int) -> Iterator[Batch]:
+        reader = self._reader()
+        for epoch in range(first_epoch, self.epochs):
+            yield from reader.batches(epoch, first_step=first_step if epoch == first_epoch else 0)
+
+    def _check_start(self, first_epoch: int, first_step: int) -> None:
+        _check_whole("first_epoch", first_epoch, 0, self.epochs, remedy=f"Epochs count from 0, and there are {self.epochs}.")
+        self._check_step(first_step, most=0 if first_epoch == self.epochs else None)
+
+    def _check_step(self, first_step: int, *, most: int | None = None) -> None:
+        remedy = f"Steps count from 0 in each epoch, and an epoch has {self.steps_per_epoch:,}."
+        _check_whole("first_step", first_step, 0, self.steps_per_epoch if most is None else most, remedy=remedy)
 
     def _reader(self) -> PlannedReader:
         from millrace.loading.pool import reader_threads
@@ -132,7 +158,7 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     epochs: int = 1,
     seed: int = 0,
     version: int | None = None,
-    partitions: Mapping[str, str] | None = None,
+    partitions: Mapping[str, object] | None = None,
     rank: int = 0,
     world_size: int = 1,
     options: Options = Options(),  # noqa: B008  # frozen
@@ -142,33 +168,31 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     `columns` are the features: names of number or string columns, or a ColumnSpec for tensors in bytes and for sequences; None
     takes every number column but the label. `batch_size` counts rows over all ranks; rank r of `world_size` gets its part of each
     batch. A Delta table is read at `version`, by default the newest now, which is said in the log and is `Dataset.version` from
-    then on. `partitions` chooses by partition columns, as {"split": "train"}.
+    then on; ranks that share a table must name the version, or each would take what is newest when it looks. `partitions` chooses
+    by partition columns, as {"split": "train"}.
 
     Raises LakeError where the table cannot be read, ContractError where a column is not there or needs a ColumnSpec, PlanError
-    where rows, batch, ranks and memory do not fit together, ConfigError for an impossible number.
+    where rows, batch, ranks and memory do not fit together, ConfigError for an impossible argument.
     """
-    if epochs < 1 or not 0 <= rank < world_size:
-        raise ConfigError(
-            "load",
-            expected="epochs of at least 1, and a rank from 0 to world_size - 1",
-            found=f"epochs={epochs}, rank={rank}, world_size={world_size}",
-            remedy="Change the arguments.",
-        )
-    index = open_index(uri, version=version, partitions=partitions or {})
+    _check_whole("batch_size", batch_size, 1, remedy="It counts the rows of a step over all ranks; 128 is a usual number.")
+    _check_whole("epochs", epochs, 1, remedy="Give the number of times that each row is to be seen.")
+    _check_whole("world_size", world_size, 1, remedy="Give the number of processes that share each batch.")
+    _check_whole("rank", rank, 0, world_size - 1, remedy="Ranks count from 0 to world_size - 1.")
+    index = open_index(uri, version=version, partitions=partitions or {}, world_size=world_size)
     if not index.num_rows:
-        found = f"{len(index.files)} files with 0 rows in {uri}"
+        found = f"{len(index.files)} files with 0 rows in {mask(uri)}"
         raise PlanError("plan", expected="at least one row", found=found, remedy="Look at the address and at partitions.")
-    schema = _schema(index)
-    target = None if label is None else _spec(label, schema, index)
+    schema, origin = schema_of(index), index.files[0]
+    target = None if label is None else spec_of(label, schema, origin=origin)
     if columns is None:
         taken = None if target is None else target.name
-        columns = [field.name for field in schema if _is_number(field.type) and field.name != taken]
-    features = tuple(_spec(column, schema, index) for column in columns)
+        columns = [name for name in number_columns(schema) if name != taken]
+    features = tuple(spec_of(column, schema, origin=origin) for column in columns)
     wanted = features if target is None else (*features, target)
     if not features or len({spec.name for spec in wanted}) < len(wanted):
         raise ContractError(
-            "load",
-            expected=f"at least one feature, and each column of {uri} once",
+            STAGE,
+            expected=f"at least one feature, and each column of {mask(uri)} once",
             found=", ".join(spec.name for spec in wanted) or "no number columns",
             remedy=f"Name some of the columns {', '.join(schema.names)}.",
         )
@@ -189,72 +213,14 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     return opened
 
 
-def open_index(uri: str, *, version: int | None = None, partitions: Mapping[str, str]) -> DatasetIndex:
-    """The row groups of a Delta table, pinned at `version` or at the newest, or of plain Parquet files.
-
-    Raises LakeError where there is neither, or a version is asked of plain files.
-    """
-    if not _is_delta(uri):
-        if version is not None:
-            raise LakeError(
-                STAGE,
-                expected=f"a Delta table at {uri}, which has versions",
-                found="plain files" if _exists(uri) else "nothing there",
-                remedy="Leave version out, or check the address.",
-            )
-        return build_directory_index(uri, partitions=partitions)
-    return build_index(uri, version=version, partitions=partitions)
-
-
-def _is_delta(uri: str) -> bool:
-    return _exists(f"{uri.rstrip('/')}/_delta_log")
-
-
-def _exists(uri: str) -> bool:
+def _check_whole(name: str, value: int, least: int, most: int | None = None, *, remedy: str) -> None:
+    """Raises ConfigError for a number out of range, and for what is no whole number."""
     try:
-        files, path = fsspec.url_to_fs(local_path(uri) or uri)
-        return bool(files.exists(path))
-    except (OSError, ValueError, ImportError):
-        return False
-
-
-def _schema(index: DatasetIndex) -> pa.Schema:
-    """Of the first file; the readers look at all."""
-    file = open_parquet(index.files[0])
-    schema = file.schema_arrow
-    file.close(force=True)
-    return schema
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _spec(column: str | ColumnSpec, schema: pa.Schema, index: DatasetIndex) -> ColumnSpec:
-    """The spec itself, or what the column's type says."""
-    name = column if isinstance(column, str) else column.name
-    if schema.get_field_index(name) < 0:
-        raise ContractError(
-            "load",
-            expected=f"a column {name}",
-            found=f"the columns {', '.join(schema.names)} in {index.files[0]}",
-            remedy="Name one of them; values that stand in directory names only cannot be read as columns.",
-        )
-    if isinstance(column, ColumnSpec):
-        return column
-    kind = schema.field(name).type
-    if _is_number(kind):
-        return ColumnSpec(name=name, dtype=str(kind.to_pandas_dtype()().dtype))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return ColumnSpec(name=name, dtype=STRING)
-    if pa.types.is_fixed_size_list(kind) and _is_number(kind.value_type):
-        return ColumnSpec(name=name, dtype=str(kind.value_type.to_pandas_dtype()().dtype), shape=(kind.list_size,))
-    raise ContractError(
-        "load",
-        expected=f"a ColumnSpec for column {name}",
-        found=f"its name only, and its type {kind} does not say how to read it",
-        remedy=(
-            f'For tensors of one shape give ColumnSpec(name="{name}", dtype="uint8", shape=(28, 28, 1)), '
-            f'for sequences ColumnSpec(name="{name}", dtype="int32", length_buckets=(64, 128, 256)).'
-        ),
-    )
+        number = as_whole(value)
+        fits = least <= number and (most is None or number <= most)
+    except TypeError:
+        fits = False
+    if not fits:
+        only = most == least
+        wanted = f"{least}" if only else f"a whole number from {least} {'up' if most is None else f'to {most:,}'}"
+        raise ConfigError(STAGE, expected=f"{name} to be {wanted}", found=f"{value!r}", remedy=remedy)

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec
-
 from millrace.errors import LakeError
-from millrace.loading.files import local_path
-from millrace.loading.index import STAGE, DatasetIndex, read_row_groups
+from millrace.loading.address import LOG_DIRECTORY, store_of, table_above
+from millrace.loading.index import STAGE, DatasetIndex, partition_texts, read_row_groups
+from millrace.observe import mask
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 _TIMES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "modified", "created")  # as the stores call it, best first
 
 
-def build_directory_index(uri: str, *, partitions: Mapping[str, str]) -> DatasetIndex:
+def build_directory_index(uri: str, *, partitions: Mapping[str, object]) -> DatasetIndex:
     """Lists the row groups of a Parquet file, or of all in a directory, in the order of their paths.
 
     Names that begin with "_" or "." are passed over, as Spark does. `partitions` chooses by directories like `split=train`. The
     directory must not change while it is read: a file that does is noticed by its rows only, where a Delta table has versions.
-    Raises LakeError where nothing is there, a file is damaged, or no directory is called after a partition column.
+    Raises LakeError where nothing is there, a file is damaged, no directory is called after a partition column, or files belong
+    to a Delta table, whose log alone knows which of them its versions have kept.
     """
     try:
-        files, root = fsspec.url_to_fs(local_path(uri) or uri)
+        files, root = store_of(uri)
         is_file = files.isfile(root)
         found: dict[str, Any] = {root: files.info(root)} if is_file else files.find(root, detail=True)
     except (OSError, ValueError, ImportError) as error:
         raise _not_there(uri, str(error)) from error
     by_name = {path.removeprefix(root).lstrip("/"): info for path, info in found.items()}
+    _refuse_delta(uri, by_name)
     names = sorted(name for name in by_name if is_file or _is_data(name))
     if not names:
         raise _not_there(uri, f"{len(by_name)} other files")
@@ -39,20 +40,38 @@ def build_directory_index(uri: str, *, partitions: Mapping[str, str]) -> Dataset
     if unknown:
         raise LakeError(
             STAGE,
-            expected=f"directories of {uri} called after {', '.join(unknown)}",
+            expected=f"directories of {mask(uri)} called after {', '.join(unknown)}",
             found=f"partition columns {known or 'none'}",
             remedy="Ask only for partition columns, or write the files partitioned by them.",
         )
-    chosen = [name for name in names if all(values[name].get(column) == value for column, value in partitions.items())]
+    wanted = partition_texts(partitions)
+    chosen = [name for name in names if all(values[name].get(column) == text for column, text in wanted.items())]
     addresses = tuple(uri if is_file else f"{uri.rstrip('/')}/{name}" for name in chosen)
     return DatasetIndex(
         uri=uri,
         version=None,
-        partitions=tuple(sorted(partitions.items())),
+        partitions=tuple(sorted(wanted.items())),
         files=addresses,
         identities=tuple(_identity(by_name[name]) for name in chosen),
         row_groups=read_row_groups(addresses, expected="that was listed"),
     )
+
+
+def _refuse_delta(uri: str, names: Iterable[str]) -> None:
+    """Raises LakeError where a Delta table lies there, below it or above it."""
+    parts = [name.split("/") for name in names]
+    inside = sorted({"/".join([uri.rstrip("/"), *each[: each.index(LOG_DIRECTORY)]]) for each in parts if LOG_DIRECTORY in each})
+    above = [] if inside else [table_above(uri)]
+    tables = [table for table in [*inside, *above] if table is not None]
+    if tables:
+        first = mask(tables[0])
+        more = f" and {len(tables) - 1} more" if len(tables) > 1 else ""
+        raise LakeError(
+            STAGE,
+            expected=f"Parquet files at {mask(uri)} that belong to no Delta table, or a Delta table's own address",
+            found=f"files of the Delta table {first}{more}, perhaps with rows that were removed from it",
+            remedy=f'dataset("{first}") reads its rows; partitions={{"split": "train"}} chooses among them.',
+        )
 
 
 def _is_data(name: str) -> bool:
@@ -73,7 +92,7 @@ def _identity(info: Mapping[str, Any]) -> str:
 def _not_there(uri: str, found: str) -> LakeError:
     return LakeError(
         STAGE,
-        expected=f"a Delta table, a Parquet file or a directory of Parquet files at {uri}",
-        found=found,
+        expected=f"a Delta table, a Parquet file or a directory of Parquet files at {mask(uri)}",
+        found=mask(found),
         remedy="Check the address; Parquet files end with .parquet, and those that begin with _ or . are passed over.",
     )

@@ -28,7 +28,6 @@ class RowGroupFile:
 
     def __init__(self, uri: str) -> None:
         """Raises OSError or pyarrow.ArrowInvalid."""
-        reuse_memory()
         self._stream = _open(uri)
         file = pq.ParquetFile(self._stream)
         self.metadata: pq.FileMetaData = file.metadata
@@ -48,8 +47,8 @@ class RowGroupFile:
 def reuse_memory() -> None:
     """Lets Arrow keep the memory of one row group for the next, unless ARROW_DEFAULT_MEMORY_POOL says what to use.
 
-    Arrow's usual allocator gives what is as large as a row group back to the system at once, and the next one pays for its pages
-    anew: more than for decoding it.
+    It holds for the whole process, so only those call it that do nothing else: training's workers and reader processes. Arrow's
+    usual allocator gives what is as large as a row group back to the system at once, and the next one pays for its pages anew.
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and "mimalloc" in pa.supported_memory_backends():
         pa.set_memory_pool(pa.mimalloc_memory_pool())

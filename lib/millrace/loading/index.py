@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from millrace.errors import LakeError
 from millrace.loading.files import local_path, open_parquet
+from millrace.observe import mask
 
 STAGE = "index"
 _FORMAT = 1
@@ -117,7 +119,7 @@ class DatasetIndex:
             ) from error
 
 
-def build_index(uri: str, *, version: int | None, partitions: Mapping[str, str]) -> DatasetIndex:
+def build_index(uri: str, *, version: int | None, partitions: Mapping[str, object]) -> DatasetIndex:
     """Lists the row groups of a Delta table at `version` whose partition columns have the given values; None pins the newest.
 
     Raises LakeError where the table or version is not there, a file is missing or damaged, a partition column is unknown, or the
@@ -140,13 +142,14 @@ def build_index(uri: str, *, version: int | None, partitions: Mapping[str, str])
     _check_features(table, uri, version)
     adds = pa.record_batch(table.get_add_actions(flatten=True)).to_pylist()
     _check_partitions(table, uri, version, partitions)
-    chosen = [add for add in adds if all(add.get(f"partition.{name}") == value for name, value in partitions.items())]
+    wanted = partition_texts(partitions)
+    chosen = [add for add in adds if all(partition_text(add.get(f"partition.{name}")) == text for name, text in wanted.items())]
     chosen.sort(key=_file_order)
     files = tuple(_file_uri(uri, add["path"]) for add in chosen)
     return DatasetIndex(
         uri=uri,
         version=version,
-        partitions=tuple(sorted(partitions.items())),
+        partitions=tuple(sorted(wanted.items())),
         files=files,
         identities=tuple(f"{add['size_bytes']}|{add['modification_time']}" for add in chosen),
         row_groups=read_row_groups(files, expected="that the Delta log names"),
@@ -160,14 +163,33 @@ def read_row_groups(files: Sequence[str], *, expected: str) -> tuple[RowGroup, .
     return tuple(RowGroup(file, group, rows) for file, sizes in enumerate(footers) for group, rows in enumerate(sizes))
 
 
-def _file_order(add: Mapping[str, Any]) -> tuple[str, int, int, str]:
-    """Nights in order, then the writer's part numbers: writing a night again gives new paths in the same order."""
+def partition_texts(partitions: Mapping[str, object]) -> dict[str, str]:
+    """The partition values that are asked for, as directories spell them."""
+    return {name: partition_text(value) for name, value in partitions.items()}
+
+
+def partition_text(value: object) -> str:
+    """A partition value as the directory of its files is called, whatever its type: numbers are asked for as texts, too."""
+    if value is None:
+        return "__HIVE_DEFAULT_PARTITION__"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value.replace(tzinfo=None) if isinstance(value, datetime) else value)
+
+
+def _file_order(add: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Nights in order, then the writer's part numbers: writing a night again gives new paths in the same order.
+
+    Then partition values, and the file's time as the log has it, which checkpoints of the log keep: a table without `_night` that
+    grew by a file with each commit is read as it grew. The path, which is random, decides only between files of one millisecond.
+    """
     night = add.get("min._night")
     if night is None:
         night = add.get("partition._night")
     match = _PART.search(add["path"].rsplit("/", 1)[-1])
     part, counter = (int(match.group(1)), int(match.group(2) or 0)) if match else (0, 0)
-    return ("" if night is None else str(night), part, counter, add["path"])
+    partitions = [partition_text(value) for name, value in sorted(add.items()) if name.startswith("partition.")]
+    return ("" if night is None else str(night), part, counter, partitions, add["modification_time"], add["path"])
 
 
 def _file_uri(table_uri: str, path: str) -> str:
@@ -182,8 +204,8 @@ def _row_groups_of(uri: str, expected: str) -> list[int]:
     except (OSError, pa.ArrowException) as error:
         raise LakeError(
             STAGE,
-            expected=f"the Parquet file {uri} {expected}",
-            found=str(error),
+            expected=f"the Parquet file {mask(uri)} {expected}",
+            found=mask(str(error)),
             remedy="The version may have been vacuumed or the file damaged: write the table again.",
         ) from error
     return rows
@@ -208,7 +230,7 @@ def _hidden_rows(uri: str, version: int | None, features: set[str]) -> LakeError
     return _unreadable(uri, version, f"reader features {', '.join(sorted(features))}", remedy)
 
 
-def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Mapping[str, str]) -> None:
+def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Mapping[str, object]) -> None:
     known = table.metadata().partition_columns
     unknown = sorted(set(partitions) - set(known))
     if unknown:
@@ -221,5 +243,6 @@ def _check_partitions(table: DeltaTable, uri: str, version: int, partitions: Map
 
 
 def _unreadable(uri: str, version: int | None, found: str, remedy: str) -> LakeError:
-    expected = f"a Delta table at {uri}, {'newest version' if version is None else f'version {version}'}, of plain Parquet files"
-    return LakeError(STAGE, expected=expected, found=found, remedy=remedy)
+    pinned = "newest version" if version is None else f"version {version}"
+    expected = f"a Delta table at {mask(uri)}, {pinned}, of plain Parquet files"
+    return LakeError(STAGE, expected=expected, found=mask(found), remedy=remedy)

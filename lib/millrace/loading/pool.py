@@ -8,38 +8,30 @@ published like results and raised once. The pool's end-of-data signal may come e
 from __future__ import annotations
 
 import os
-import traceback
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from petastorm.cache import NullCache
 from petastorm.workers_pool import EmptyResultError
 from petastorm.workers_pool.thread_pool import ThreadPool
 from petastorm.workers_pool.ventilator import ConcurrentVentilator
-from petastorm.workers_pool.worker_base import WorkerBase
 
 from millrace.config.training import LoadingConfig
-from millrace.errors import ContractError, LakeError, MillraceError, find_in
+from millrace.errors import LakeError
 from millrace.loading.blocks import Blocks
 from millrace.loading.cache import RowGroupCache
-from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, decode
-from millrace.loading.files import RowGroupFile
+from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex
-from millrace.loading.processes import ReaderProcesses, outlive_no_parent
-from millrace.loading.wire import pack, unpack
+from millrace.loading.processes import ReaderProcesses
+from millrace.loading.worker import Done, DoneAsBytes, RowGroupWorker, WorkerSetup
 
 Order = Sequence[int] | npt.NDArray[np.int64]
 
 DEFAULTS = LoadingConfig()
-_OPEN_FILES = 16  # file handles that each reader keeps
 _VENTILATION_SECONDS = 0.001
 _MAX_READERS = 4  # more only wait for one another where nobody has asked for more
 
@@ -57,102 +49,6 @@ def reads_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
 def held_ahead(num_threads: int, loading: LoadingConfig = DEFAULTS) -> int:
     """What the pool may hold of them in memory: a process has its copy until the parent has another."""
     return reads_ahead(num_threads, loading) * (2 if loading.pool == "processes" else 1)
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What a worker publishes: the decoded columns, or what went wrong."""
-
-    turn: int
-    place: int
-    columns: RowGroupColumns | None
-    error: Exception | None
-
-
-class _DoneAsBytes:
-    """`_Done` on its way from a reader process."""
-
-    def serialize(self, done: _Done) -> memoryview:
-        return pack(
-            done.columns or {},
-            {"turn": done.turn, "place": done.place, "error": None if done.error is None else _as_text(done.error)},
-        )
-
-    def deserialize(self, data: memoryview) -> _Done:
-        columns, fields = unpack(data)
-        if fields["error"] is None:
-            return _Done(fields["turn"], fields["place"], columns, None)
-        return _Done(fields["turn"], fields["place"], None, find_in(fields["error"]) or RuntimeError(fields["error"]))
-
-
-def _as_text(error: Exception) -> str:
-    return error.to_wire() if isinstance(error, MillraceError) else "".join(traceback.format_exception(error))
-
-
-@dataclass(frozen=True)
-class _WorkerSetup:
-    columns: tuple[ColumnSpec, ...]
-    cache_directory: str | None
-    cache_bytes: int
-    parent: int
-    """Process that a reader process belongs to."""
-    socket_directory: str | None
-    """Set for reader processes."""
-    blocks: Blocks | None
-    """Where threads put what they have decoded; processes send it."""
-
-
-class _RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type hints
-    """Reads one row group at a time and decodes the columns that were asked for."""
-
-    def __init__(self, worker_id: int, publish_func: Callable[[_Done], None], args: _WorkerSetup) -> None:
-        super().__init__(worker_id, publish_func, args)
-        if args.socket_directory is not None:
-            outlive_no_parent(args.parent, args.socket_directory)
-        self._specs = args.columns
-        self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
-        self._blocks = args.blocks
-        self._open: OrderedDict[str, RowGroupFile] = OrderedDict()
-
-    def process(self, *, turn: int, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
-        key = repr((uri, identity, row_group, num_rows, self._specs))
-        try:
-            done = _Done(turn, place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
-        except Exception as error:  # it is raised again by the thread that takes the results
-            done = _Done(turn, place, None, error)
-        self.publish_func(done)
-
-    def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
-        where = f"row group {row_group} of {uri}"
-        try:
-            file = self._file(uri)
-            missing = [spec.name for spec in self._specs if spec.name not in file.names]
-            if missing:
-                raise ContractError(
-                    STAGE,
-                    expected=f"the columns {', '.join(missing)}",
-                    found=f"{', '.join(file.names)} in {uri}",
-                    remedy="Compare the pipeline's features and label with the table's columns.",
-                )
-            if row_group >= file.metadata.num_row_groups:
-                raise _changed(where, f"{num_rows} rows", "no such row group")
-            table = file.read(row_group, [spec.name for spec in self._specs])
-        except (OSError, pa.ArrowException) as error:
-            raise _changed(where, f"{num_rows} rows", str(error)) from error
-        if table.num_rows != num_rows:
-            raise _changed(where, f"{num_rows} rows", f"{table.num_rows} rows")
-        columns = {spec.name: decode(table.column(spec.name), spec, where=where) for spec in self._specs}
-        # A copy takes a fifth of the time of decoding. Without it Arrow's buffers, which are up to twice as large as what is in
-        # them, would stay as long as a window needs the row group, and be given back by another thread than that which made them.
-        return columns if self._blocks is None else self._blocks.copy(columns)
-
-    def _file(self, uri: str) -> RowGroupFile:
-        if uri not in self._open:
-            if len(self._open) >= _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-            self._open[uri] = RowGroupFile(uri)
-        self._open.move_to_end(uri)
-        return self._open[uri]
 
 
 class _Items(Sequence[Mapping[str, object]]):
@@ -197,7 +93,8 @@ class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
 class Readers:
     """Reads row groups, order after order. Threads live as long as an order; processes, slow to start, as long as this object.
 
-    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used.
+    `num_threads` readers where `loading` names no number. Raises ConfigError where the cache's directory cannot be used, and
+    SecurityError where others could write to it.
     """
 
     def __init__(self, columns: Sequence[ColumnSpec], *, num_threads: int, loading: LoadingConfig = DEFAULTS) -> None:
@@ -232,7 +129,7 @@ class Readers:
             if isinstance(pool, ReaderProcesses):
                 ventilator.start()
             else:
-                pool.start(_RowGroupWorker, self._setup(None), ventilator)
+                pool.start(RowGroupWorker, self._setup(None), ventilator)
             yield _in_order(pool, ventilator, order, turn)
         finally:
             ventilator.stop()
@@ -249,12 +146,12 @@ class Readers:
             if pool.is_alive():
                 return pool
             pool.join()
-        pool = ReaderProcesses(self._num_readers, _DoneAsBytes())
-        pool.start(_RowGroupWorker, self._setup(pool.directory))
+        pool = ReaderProcesses(self._num_readers, DoneAsBytes())
+        pool.start(RowGroupWorker, self._setup(pool.directory))
         return pool
 
-    def _setup(self, socket_directory: str | None) -> _WorkerSetup:
-        return _WorkerSetup(
+    def _setup(self, socket_directory: str | None) -> WorkerSetup:
+        return WorkerSetup(
             columns=self.columns,
             cache_directory=self._loading.cache_directory,
             cache_bytes=self._loading.cache_bytes,
@@ -276,13 +173,13 @@ def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int
     for place, number in enumerate(order):
         while place not in early:
             try:
-                done: _Done = pool.get_results()
+                done: Done = pool.get_results()
             except EmptyResultError as error:
                 raise LakeError(
                     STAGE,
                     expected=f"{len(order)} row groups",
                     found=f"the reader ended after {place}",
-                    remedy="Start the run again; it goes on from its last checkpoint.",
+                    remedy="Start again: training goes on from its last checkpoint, a stream from the step that it is given.",
                     retry=True,
                 ) from error
             if done.turn != turn:
@@ -293,12 +190,3 @@ def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int
             early[done.place] = done.columns
         ventilator.taken()
         yield int(number), early.pop(place)
-
-
-def _changed(where: str, expected: str, found: str) -> LakeError:
-    return LakeError(
-        STAGE,
-        expected=f"{expected} in {where}, as indexed",
-        found=found,
-        remedy="The table was vacuumed, rewritten or damaged under the run: build the index again, from a version that is kept.",
-    )

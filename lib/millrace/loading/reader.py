@@ -14,8 +14,9 @@ import numpy.typing as npt
 from millrace.config.training import LoadingConfig
 from millrace.loading.buffers import Buffer, assemble, make_buffer
 from millrace.loading.columns import ColumnSpec, RowGroupColumns
+from millrace.loading.epoch import EpochPlan, Pieces
 from millrace.loading.index import DatasetIndex
-from millrace.loading.plan import EpochPlan, Pieces, PlanSpec, check_memory, shards_of_rank
+from millrace.loading.plan import PlanSpec, check_memory, shards_of_rank
 from millrace.loading.pool import DEFAULTS, Readers, held_ahead
 
 Columns = dict[str, npt.NDArray[Any]]

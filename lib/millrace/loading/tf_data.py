@@ -23,7 +23,7 @@ Arrays = tuple[npt.NDArray[Any], ...]
 def as_tf_data(data: Dataset, *, first_epoch: int, first_step: int, with_lengths: bool) -> tf.data.Dataset:
     """See Dataset.tf_data."""
     ragged = [spec.name for spec in data.columns if spec.is_ragged and with_lengths]
-    weighted = data.label is not None and data.world_size > 1
+    weighted = data.world_size > 1  # a rank without rows in a step gets one of weight 0, which nothing else tells from a real one
     signature = [tf.TensorSpec((None, *_shape(spec)), _dtype(spec), name=spec.name) for spec in data.columns]
     signature += [tf.TensorSpec((None,), tf.int64, name=f"{name}_length") for name in ragged]
     signature += [tf.TensorSpec((None,), tf.float32, name="weights")] * weighted
@@ -39,9 +39,9 @@ def as_tf_data(data: Dataset, *, first_epoch: int, first_step: int, with_lengths
         named = dict(zip([spec.name for spec in data.columns] + [f"{name}_length" for name in ragged], tensors, strict=False))
         label = None if data.label is None else named.pop(data.label.name)
         features = named if len(named) > 1 else next(iter(named.values()))
-        if label is None:
-            return features
-        return (features, label, tensors[-1]) if weighted else (features, label)
+        if weighted:
+            return features, label, tensors[-1]  # also where the label is None: Keras would take two for features and label
+        return features if label is None else (features, label)
 
     stacked = tuple(tf.TensorSpec((None, *spec.shape), spec.dtype) for spec in signature)
     num_steps = (data.epochs - first_epoch) * data.steps_per_epoch - first_step

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from millrace.loading.buffers import round_up
 from millrace.loading.columns import Column, RowGroupColumns, Sequences
 
-_ALIGNMENT = 64
 _LENGTH = struct.Struct("<Q")
 
 
@@ -32,11 +32,11 @@ def pack(columns: RowGroupColumns, fields: Mapping[str, Any]) -> memoryview:
         described = []
         for part in parts:
             described.append([part.dtype.str, list(part.shape), end])
-            end = _aligned(end + part.nbytes)
+            end = round_up(end + part.nbytes)
         entries.append([name, kind, described])
         arrays += parts
     header = json.dumps({"fields": fields, "columns": entries}).encode()
-    start = _aligned(_LENGTH.size + len(header))
+    start = round_up(_LENGTH.size + len(header))
     packed = np.empty(start + end, dtype=np.uint8)
     packed[:start] = 0
     packed[: _LENGTH.size] = np.frombuffer(_LENGTH.pack(len(header)), dtype=np.uint8)
@@ -45,8 +45,8 @@ def pack(columns: RowGroupColumns, fields: Mapping[str, Any]) -> memoryview:
     for array in arrays:
         target = packed[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
         target[...] = array
-        packed[begin + array.nbytes : begin + _aligned(array.nbytes)] = 0
-        begin += _aligned(array.nbytes)
+        packed[begin + array.nbytes : begin + round_up(array.nbytes)] = 0
+        begin += round_up(array.nbytes)
     return packed.data
 
 
@@ -54,7 +54,7 @@ def unpack(data: memoryview) -> tuple[dict[str, Column], dict[str, Any]]:
     """What `pack` was given. The arrays share the memory of `data`. Raises ValueError and KeyError for other bytes."""
     (length,) = _LENGTH.unpack_from(data)
     header = json.loads(bytes(data[_LENGTH.size : _LENGTH.size + length]))
-    start = _aligned(_LENGTH.size + length)
+    start = round_up(_LENGTH.size + length)
     columns: dict[str, Column] = {}
     for name, kind, described in header["columns"]:
         parts = [
@@ -86,7 +86,3 @@ def _column(kind: str, parts: list[npt.NDArray[Any]]) -> Column:
         texts = pa.LargeStringArray.from_buffers(offsets.size - 1, pa.py_buffer(offsets), pa.py_buffer(letters))
         return np.asarray(texts.to_numpy(zero_copy_only=False), dtype=object)
     return parts[0]
-
-
-def _aligned(number: int) -> int:
-    return -(-number // _ALIGNMENT) * _ALIGNMENT

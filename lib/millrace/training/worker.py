@@ -89,9 +89,11 @@ def _train(request: TrainRequest, rank: int, world_size: int, link: Heartbeat) -
     tf.config.threading.set_inter_op_parallelism_threads(1)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
+    from millrace.loading.files import reuse_memory
     from millrace.training.loop import train
     from millrace.training.ranks import Ranks
 
+    reuse_memory()
     return train(request, Ranks(rank=rank, world_size=world_size), tell=link.send).to_json()
 
 
