@@ -86,7 +86,8 @@ def take_steps(case: Case, ranks: Any) -> Taken:
     training = TrainingConfig.model_validate({"batch_size": 48, "seed": 3, **case.training})
     config = MODEL.validate_python(case.model)
     model = build_model(config, input_shape=SHAPE, divisor=16, num_classes=NUM_CLASSES, seed=3, precision=training.precision)
-    options = StepOptions.of(training, case.class_weights)
+    parts = 1 if training.micro_batches == "auto" else training.micro_batches
+    options = StepOptions.of(training, case.class_weights, micro_batches=parts)
     optimizer = build_optimizer(training.optimizer, model)
     step = TrainStep(model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
     ranks.broadcast([*model.weights, *step.variables])

@@ -17,7 +17,7 @@ def _number_or_auto(value: object) -> object:
     return text if text == "auto" else int(text)
 
 
-NumWorkers = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
+NumberOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class CheckpointConfig(Section):
@@ -72,12 +72,13 @@ class TrainingConfig(Section):
     classes * the class's rows). Metrics count every row once."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """What layers compute in; weights are float32 all the same, and so are exports (Micikevicius et al., 2018)."""
-    micro_batches: int = Field(default=1, gt=0)
+    micro_batches: NumberOrAuto = "auto"
     """Parts that a worker computes its share of a batch in, one after the other, to save memory. Without batch norm and dropout
-    the result is the same."""
+    the result is the same but for rounding. auto: as many as keep a part in the
+    cache where one CPU thread computes; else, and with batch norm, 1."""
     compression: Annotated[Literal["off", "fp16"], OffIsAWord] = "off"
     """How gradients travel between workers."""
-    num_workers: NumWorkers = 1
+    num_workers: NumberOrAuto = 1
     """Horovod processes; each takes one of Spark's task slots. auto: all the slots that Spark has (as many as GPUs where tasks
     ask for them), at most virtual_shards."""
     threads_per_worker: int = Field(default=1, gt=0)

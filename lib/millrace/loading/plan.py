@@ -137,6 +137,10 @@ class PlanSpec:
         """Rows that one shard gives to one global batch (B)."""
         return self.global_batch // self.virtual_shards
 
+    def max_local_rows(self, world_size: int) -> int:
+        """Rows that one of `world_size` ranks gives to a global batch at most."""
+        return -(-self.virtual_shards // world_size) * self.rows_per_step
+
     @cached_property
     def num_rows(self) -> int:
         """Rows of an epoch (N)."""

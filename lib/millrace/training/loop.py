@@ -15,6 +15,7 @@ from millrace.training.board import Point, is_shown
 from millrace.training.checkpoint import Progress
 from millrace.training.early_stop import Verdict, judge
 from millrace.training.optimizers import build_optimizer
+from millrace.training.parts import parts_for
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest, TrainResult, Value, resolve_index, validation_of
 from millrace.training.saving import Saver, Tell
@@ -67,7 +68,9 @@ class _Trainer:
             config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
         )
         self._validation = validation_of(request)
-        optimizer, options = build_optimizer(training.optimizer, self._model), StepOptions.of(training, request.class_weights)
+        optimizer = build_optimizer(training.optimizer, self._model)
+        parts = parts_for(self._model, training, num_rows=self._plan.max_local_rows(ranks.world_size))
+        options = StepOptions.of(training, request.class_weights, micro_batches=parts)
         self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
         self._evaluate = EvaluationStep(self._model)
         self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)

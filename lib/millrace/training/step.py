@@ -59,12 +59,12 @@ class StepOptions:
     """Gradients travel as float16."""
 
     @staticmethod
-    def of(training: TrainingConfig, class_weights: tuple[float, ...] | None) -> StepOptions:
-        """The options that a pipeline asks for."""
+    def of(training: TrainingConfig, class_weights: tuple[float, ...] | None, *, micro_batches: int) -> StepOptions:
+        """The options that a pipeline asks for; what micro_batches auto comes to is known to the caller."""
         return StepOptions(
             seed=training.seed,
             class_weights=class_weights,
-            micro_batches=training.micro_batches,
+            micro_batches=micro_batches,
             scale_loss=training.precision == "mixed_float16",
             compress=training.compression == "fp16",
         )
