@@ -137,6 +137,11 @@ def no_process_is_left() -> bool:
     return not alive
 
 
+def handlers() -> list[Any]:
+    """Who handles the signals that end a run."""
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
 def ctrl_c_works() -> bool:
     """Whether SIGINT interrupts this process."""
     try:

@@ -17,7 +17,7 @@ from millrace.errors import LakeError, TrainingError
 from millrace.training.checkpoint import newest_checkpoint, read_checkpoint
 from millrace.training.launch import train_on_spark
 from tests.training.conftest import digits_request
-from tests.training.faults import Watcher, ctrl_c_works, happened_at, no_process_is_left
+from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 pytestmark = pytest.mark.full
 
@@ -39,10 +39,6 @@ def undisturbed(spark, digits_uri, tmp_path_factory):
         return results[num_workers]
 
     return train
-
-
-def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def train_through(spark, request, fault, log, *, seconds=SECONDS):

@@ -14,18 +14,15 @@ import psutil
 import pytest
 
 from millrace.errors import ContractError, PlanError, TrainingError
+from millrace.flows.job import take_signals
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark
 from tests.training.conftest import digits_request
-from tests.training.faults import Watcher, ctrl_c_works, happened_at, no_process_is_left
+from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 
 def first_epoch_over(event) -> bool:
     return event["kind"] == "epoch" and event["rank"] == 0
-
-
-def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +104,46 @@ def test_error_of_ours_in_a_rank_comes_as_itself(spark, make_request, capfd, log
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_ctrl_c_while_training(spark, make_request):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
+def test_signal_while_training_ends_it(spark, make_request, log, number):
+    """With the handlers that a job has, as when its terminal is closed."""
     before = handlers()
-    watcher = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+    watcher = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), number))
+    take_signals()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+        assert handlers() == [signal.default_int_handler] * 3
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(each, handler)
     assert watcher.all_gone()
-    assert handlers() == before
+    assert no_process_is_left()
+    assert log.lines == []  # no other attempt was begun
+
+
+@pytest.mark.full
+def test_ignored_hangup_stays_ignored(spark, make_request):
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hangs_up = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), signal.SIGHUP))
+        assert train_on_spark(spark, make_request(num_workers=1, epochs=2), on_event=hangs_up).epoch == 2
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+def test_interrupt_inside_of_a_run_is_not_tried_again(spark, make_request, monkeypatch, log):
+    calls = []
+
+    def interrupted(*_arguments, **_options):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("horovod.spark.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_spark(spark, make_request())
+    assert (calls, log.lines) == ([1], [])
 
 
 def test_more_workers_than_slots_are_refused_at_once(spark, make_request):

@@ -9,6 +9,7 @@ from millrace.training.checkpoint import load_weights, read_checkpoint
 from millrace.training.loop import train
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest
+from tests.training.resume_cases import StoppedError
 
 
 class Recorder:
@@ -59,10 +60,6 @@ def test_goes_on_from_the_last_epoch_bit_for_bit(make_request):
     assert rest.weight_hash == whole.weight_hash
     assert timeless(rest) == timeless(whole)
     assert (rest.num_steps, rest.num_rows_seen) == (whole.num_steps, whole.num_rows_seen)
-
-
-class StoppedError(Exception):
-    """The process ends here, as far as the loop is concerned."""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from millrace.training.failure import AttemptFailedError, explain
 from millrace.training.heartbeat import Event
 from millrace.training.listener import HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult
-from millrace.training.shield import HeldSignals, WorkerOutput, quick_quiet_tasks, quiet_threads
+from millrace.training.shield import HeldSignals, WorkerOutput, gloo_is_there, quick_quiet_tasks, quiet_threads
 from millrace.training.watchdog import Watchdog
 from millrace.training.worker import is_allowed
 
@@ -51,6 +51,8 @@ def run_attempt(
     signals.raise_what_came(own_terminations=int(watchdog.reason is not None))
     if server.callback_error is not None:
         raise server.callback_error
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
     if raised is not None:
         raise AttemptFailedError(explain(raised, server, watchdog, output.text())) from None
     assert results[0] is not None, "rank 0 gives the result"
@@ -60,14 +62,10 @@ def run_attempt(
 def _run(
     spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: WorkerOutput, *, num_workers: int, local: bool
 ) -> list[str]:
-    import horovod.runner.launch
     import horovod.spark
 
-    # Horovod would fork this process to import TensorFlow and ask it for Gloo: seconds, noise on the terminal, and a fork beside
-    # threads. A worker without Gloo says so itself.
-    horovod.runner.launch.gloo_built = lambda **_: True
     includes = list(spark.sparkContext._python_includes or ())
-    with quick_quiet_tasks():
+    with gloo_is_there(), quick_quiet_tasks():
         results: list[str] = horovod.spark.run(
             _bootstrap(includes),
             args=(request.to_json(), server.address, server.token),
