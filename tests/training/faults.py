@@ -34,7 +34,7 @@ def damage(checkpoint, how):
 def happen(fault):
     what = fault["what"]
     if what in ("torn", "empty", "flipped"):
-        damage(max(Path(fault["checkpoints"]).glob("*.ckpt"), key=os.path.getmtime), what)
+        damage(max(Path(fault["checkpoints"]).glob("*/*.ckpt"), key=os.path.getmtime), what)
         what = "kill"
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -109,6 +109,11 @@ class Watcher:
     def pids(self) -> dict[int, int]:
         """Of the newest attempt, by rank."""
         return {event["rank"]: event["pid"] for event in self.events if event["kind"] == "hello"}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was said for the log."""
+        return [event["message"] for event in self.events if event["kind"] == "log"]
 
     def all_gone(self) -> bool:
         """Whether no worker of any attempt is left."""

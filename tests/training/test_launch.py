@@ -17,7 +17,7 @@ from millrace.errors import ContractError, PlanError, TrainingError
 from millrace.flows.job import take_signals
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark
-from tests.training.conftest import digits_request
+from tests.training.conftest import checkpoint_of, digits_request
 from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 
@@ -74,9 +74,9 @@ def test_run_goes_on_by_itself_when_a_rank_is_killed_and_ends_with_the_same_weig
     result = train_on_spark(spark, request, on_event=watcher)
     assert log.times[0] - happened_at(fault) < 60
     assert log.lines == [
-        "rank 1 ended without a word, after step 40 in epoch 2. Training goes on from "
-        f"{request.checkpoints}/epoch-000001.ckpt, on 2 workers (attempt 2 of 3)"
+        "rank 1 ended without a word, after step 40 in epoch 2. Training goes on with 2 workers (attempt 2 of 3)"
     ]
+    assert watcher.remarks == [f"going on from {checkpoint_of(request, 1)}"]
     assert (result.weight_hash, result.num_rows_seen, result.first_epoch) == (whole.weight_hash, whole.num_rows_seen, 2)
     assert watcher.all_gone()
     assert no_process_is_left()

@@ -60,8 +60,6 @@ def train(context: Context, attempt: books.Attempt) -> books.Outcome:
     with observe.quiet_progress(), observe.timed("train/workers"):
         result = train_on_spark(spark, request, on_event=show)
         show.finish()
-    for remark in result.notes:
-        observe.warn(remark)
     common = {"pipeline": attempt.run.pipeline, "run_id": attempt.run.run_id, "_night": attempt.run.night}
     rows = [{**common, **row} for row in result.rows]
     version = small.replace(context.lake, EPOCHS, rows, where={"run_id": attempt.run.run_id}, metadata=attempt.mark)
@@ -166,7 +164,7 @@ class Progress:
             if event["epoch"] == self._num_epochs:
                 observe.progress("ending the workers")
         elif event["kind"] == "log":
-            observe.say(event["message"])
+            (observe.warn if event["warns"] else observe.say)(event["message"])
 
     def finish(self) -> None:
         """Notes how long it took to end the workers after the last epoch."""
