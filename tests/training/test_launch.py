@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from millrace.errors import ContractError, PlanError, TrainingError
 from millrace.flows.job import take_signals
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark
+from millrace.training.listener import HeartbeatServer
 from tests.training.conftest import checkpoint_of, digits_request
 from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
@@ -144,6 +147,31 @@ def test_interrupt_inside_of_a_run_is_not_tried_again(spark, make_request, monke
     with pytest.raises(KeyboardInterrupt):
         train_on_spark(spark, make_request())
     assert (calls, log.lines) == ([1], [])
+
+
+@pytest.mark.full
+def test_driver_that_workers_cannot_reach(spark, make_request, monkeypatch):
+    """Two attempts, until no restart is left."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = closed.getsockname()[:2]
+    monkeypatch.setattr(HeartbeatServer, "address", property(lambda _: nowhere, lambda *_: None), raising=False)
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(num_workers=2, max_restarts=1))
+    assert caught.value.expected == f"to reach the driver at 127.0.0.1:{nowhere[1]}"
+    assert caught.value.retry
+
+
+def test_workers_that_give_no_result(spark, make_request, monkeypatch, log):
+    monkeypatch.setattr("horovod.spark.run", lambda *_arguments, **_options: [None, None])
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(num_workers=2, max_restarts=1))
+    assert re.fullmatch(
+        r"training: expected a result from rank 0; found none; 0 of 2 workers had reached the driver at 127\.0\.0\.1:\d+\. "
+        r"See that executors can connect to the driver there, and run again; training goes on from its last checkpoint\.",
+        str(caught.value),
+    )
+    assert caught.value.retry
+    assert len(log.lines) == 1
 
 
 def test_more_workers_than_slots_are_refused_at_once(spark, make_request):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from millrace.errors import PlanError, find_in
+from millrace.errors import PlanError, TrainingError, find_in
+from millrace.training.listener import HeartbeatServer
 from millrace.training.worker import _describe, clean_environment, device_of, is_collective
 
 
@@ -71,6 +74,28 @@ def test_other_errors_go_as_tracebacks():
 def test_consequence_of_anothers_failure_is_told_from_a_cause():
     assert is_collective(RuntimeError("Horovod has been shut down."))
     assert not is_collective(ValueError("broken"))
+
+
+@pytest.mark.parametrize("what", ["the driver", "the request"])
+def test_failure_before_the_training_ends_with_code_1_and_says_why(what):
+    """No exit code 0 and no silence: Horovod would take the worker for one that has done its work."""
+    with HeartbeatServer("127.0.0.1") as server:
+        address, token = server.address, server.token
+        if what == "the driver":
+            server.hang_up()
+        code = f"from millrace.training.worker import run_worker; run_worker('no JSON', {address!r}, {token!r}, gpus=())"
+        environment = {**os.environ, "HOROVOD_RANK": "0", "HOROVOD_SIZE": "1"}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+        errors = server.errors()
+    assert done.returncode == 1
+    if what == "the driver":
+        found = find_in(done.stderr)
+        assert isinstance(found, TrainingError)
+        assert found.expected == f"to reach the driver at 127.0.0.1:{address[1]}"
+        assert found.found == f"[Errno 111] Connection refused, on {socket.gethostname()}"
+        assert found.retry
+    else:
+        assert "JSONDecodeError" in errors[0]["error"]
 
 
 def test_workers_code_imports_no_spark():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from millrace.training.failure import AttemptFailedError, explain
+from millrace.training.failure import AttemptFailedError, explain, no_result
 from millrace.training.heartbeat import Event
 from millrace.training.listener import HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult
@@ -55,18 +55,20 @@ def run_attempt(
         raise raised
     if raised is not None:
         raise AttemptFailedError(explain(raised, server, watchdog, output.text())) from None
-    assert results[0] is not None, "rank 0 gives the result"
+    if results[0] is None:
+        host, port = server.address
+        raise AttemptFailedError(no_result(f"{host}:{port}", len(server.states()), num_workers))
     return TrainResult.from_json(results[0])
 
 
 def _run(
     spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: WorkerOutput, *, num_workers: int, local: bool
-) -> list[str]:
+) -> list[str | None]:
     import horovod.spark
 
     includes = list(spark.sparkContext._python_includes or ())
     with gloo_is_there(), quick_quiet_tasks():
-        results: list[str] = horovod.spark.run(
+        results: list[str | None] = horovod.spark.run(
             _bootstrap(includes),
             args=(request.to_json(), server.address, server.token),
             num_proc=num_workers,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
 
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, TrainingError
 from millrace.observe import is_secret_name
 from millrace.training.heartbeat import Heartbeat
 from millrace.training.request import TrainRequest
@@ -60,20 +61,38 @@ def run_worker(request_json: str, address: tuple[str, int], token: str, *, gpus:
     `gpus` are the devices that Spark has assigned to this task. What fails is sent to the driver, then the process ends with code
     1: an exception that unwinds would wait for Horovod's other ranks.
     """
-    clean_environment(os.environ)
-    atexit.register(os._exit, 0)  # runs last, after Horovod's own: taking TensorFlow apart object by object costs seconds
-    rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
-    request = TrainRequest.from_json(request_json)
-    _set_devices(gpus, threads=request.training.threads_per_worker)
-    link = Heartbeat(address, token, rank)
+    link: Heartbeat | None = None
     try:
+        atexit.register(os._exit, 0)  # runs last, after Horovod's own: taking TensorFlow apart object by object costs seconds
+        clean_environment(os.environ)
+        rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
+        link = _connect(address, token, rank)
+        request = TrainRequest.from_json(request_json)
+        _set_devices(gpus, threads=request.training.threads_per_worker)
         result = _train(request, rank, world_size, link)
+        link.close()
     except BaseException as error:
-        link.send("error", error=_describe(error), collective=is_collective(error))
+        text = _describe(error)
+        if link is None:  # its output, which the driver keeps, is all that a worker has without one
+            sys.stderr.write(f"{text}\n")
+        else:
+            link.send("error", error=text, collective=is_collective(error))
         sys.stderr.flush()
         os._exit(1)
-    link.close()
     return result if rank == 0 else None
+
+
+def _connect(address: tuple[str, int], token: str, rank: int) -> Heartbeat:
+    try:
+        return Heartbeat(address, token, rank)
+    except OSError as error:
+        raise TrainingError(
+            "training",
+            expected=f"to reach the driver at {address[0]}:{address[1]}",
+            found=f"{error}, on {socket.gethostname()}",
+            remedy="Let executors connect to any port of the driver, and see that spark.driver.host is its name for them.",
+            retry=True,
+        ) from error
 
 
 def is_collective(error: BaseException) -> bool:
