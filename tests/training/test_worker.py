@@ -40,6 +40,41 @@ def test_only_allowed_variables_stay():
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "stays"),
+    [
+        ("CLASSPATH", "/opt/hadoop/share/*", True),
+        ("HADOOP_CONF_DIR", "/etc/hadoop", True),
+        ("HADOOP_TOKEN_FILE_LOCATION", "/run/tokens", True),
+        ("HADOOP_OPTS", "-Dpassword=canary", False),
+        ("HADOOP_CREDSTORE_PASSWORD", "canary", False),
+        ("ARROW_LIBHDFS_DIR", "/opt/hadoop/lib/native", True),
+        ("ARROW_DEFAULT_MEMORY_POOL", "system", True),
+        ("KRB5CCNAME", "FILE:/tmp/krb5cc_0", True),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/reader", True),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/token", True),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/etc/aws", True),
+        ("AWS_SESSION_TOKEN", "canary", False),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "canary", False),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/key.json", True),
+        ("GOOGLE_APPLICATION_CREDENTIALS", '{"private_key": "canary"}', False),
+        ("AZURE_CLIENT_SECRET", "canary", False),
+        ("SSL_CERT_FILE", "/etc/ssl/ca.pem", True),
+        ("REQUESTS_CA_BUNDLE", "/etc/ssl/ca.pem", True),
+        ("https_proxy", "http://proxy:3128", True),
+        ("HTTPS_PROXY", "http://user:canary@proxy:3128", False),
+        ("HTTP_PROXY", "user:canary@proxy:3128", False),
+        ("NO_PROXY", "localhost,.internal", True),
+        ("AWS_ENDPOINT_URL", "https://store:9000", True),
+        ("AWS_ENDPOINT_URL", "https://store:9000/?sig=canary", False),
+    ],
+)
+def test_ways_to_a_store_stay_where_they_hold_no_secret(name, value, stays):
+    environment = {name: value}
+    clean_environment(environment)
+    assert environment == ({name: value} if stays else {})
+
+
+@pytest.mark.parametrize(
     ("gpus", "visible", "local_rank", "device"),
     [
         (["3"], None, 0, "3"),

@@ -105,7 +105,7 @@ def _bootstrap(includes: list[str]) -> Callable[..., str | None]:
 
 def _environment(request: TrainRequest) -> dict[str, str | None]:
     """What is set for the workers. None takes a variable away that a local executor would hand on from this process."""
-    settings: dict[str, str | None] = {name: None for name in os.environ if not is_allowed(name)}
+    settings: dict[str, str | None] = {name: None for name, value in os.environ.items() if not is_allowed(name, value)}
     settings |= {
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(_GLOO_TIMEOUT_SECONDS),
         "HOROVOD_CYCLE_TIME": str(_CYCLE_MILLISECONDS),

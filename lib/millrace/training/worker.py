@@ -15,20 +15,33 @@ from millrace.training.heartbeat import Heartbeat
 from millrace.training.request import TrainRequest
 
 _ALLOWED_NAMES = {
-    "CUDA_HOME",
-    "CUDA_VISIBLE_DEVICES",
-    "HOME",
-    "JAVA_HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "PATH",
-    "PYTHONHASHSEED",
-    "PYTHONPATH",
-    "PYTHONUNBUFFERED",
-    "TMPDIR",
-    "TZ",
-    "VIRTUAL_ENV",
+    *("CUDA_HOME", "CUDA_VISIBLE_DEVICES", "HOME", "JAVA_HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER"),
+    *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONUNBUFFERED", "VIRTUAL_ENV"),
+    *("ARROW_DEFAULT_MEMORY_POOL", "ARROW_LIBHDFS_DIR", "CLASSPATH"),
+    # Not all that begins with HADOOP_: its options may hold passwords.
+    *("HADOOP_COMMON_HOME", "HADOOP_CONF_DIR", "HADOOP_HDFS_HOME", "HADOOP_HOME", "HADOOP_USER_NAME"),
+    *("KRB5CCNAME", "KRB5_CONFIG"),
+    *("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    *("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_REGION"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
+    *("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "GOOGLE_CLOUD_PROJECT"),
 }
+_FILES_WITH_SECRETS = {
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "HADOOP_TOKEN_FILE_LOCATION",
+}
+"""They hold no secret but where one lies, which whoever may read it needs."""
+_ADDRESSES = {
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "http_proxy", "no_proxy"),
+}
+"""Allowed where they hold neither user nor query."""
 # Of TensorFlow's own only these: Terraform hands secrets on in TF_VAR_ and TF_TOKEN_.
 _ALLOWED_PREFIXES = (
     "HOROVOD_",
@@ -44,14 +57,19 @@ _ALLOWED_PREFIXES = (
 )
 
 
-def is_allowed(name: str) -> bool:
-    """Whether a worker may keep this environment variable: it is on the list, and not called like a secret."""
+def is_allowed(name: str, value: str) -> bool:
+    """Whether a worker may keep this environment variable: it is on the list, and neither called like a secret nor an address
+    that may hold one."""
+    if name in _ADDRESSES:
+        return "@" not in value and "?" not in value
+    if name in _FILES_WITH_SECRETS:
+        return "\n" not in value and "{" not in value  # some put the credentials themselves there
     return (name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)) and not is_secret_name(name)
 
 
 def clean_environment(environment: MutableMapping[str, str]) -> None:
     """Drops every variable that is not on the allow-list, Horovod's own secret included, before anything else can read it."""
-    for name in [name for name in environment if not is_allowed(name)]:
+    for name in [name for name, value in environment.items() if not is_allowed(name, value)]:
         del environment[name]
 
 
