@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-NUM_SUMS = 4
-"""Numbers that travel behind the gradients: sums of loss, weights and correct rows."""
+NUM_SUMS = 5
+"""Numbers that travel behind the gradients: sums of loss, weights and correct rows, the weight in the loss, and wishes."""
 CHUNK_BYTES = 64 * 2**20
 """The largest buffer that is sent as a whole; one waits for the one before."""
 PARAMETERS = {"mlp": 407_050, "cnn": 421_642}

@@ -45,7 +45,7 @@ BESIDE = (
 )
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "RUST_LOG": "error", "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
-_LOOP = {"TF_ENABLE_ONEDNN_OPTS": "1", "HOROVOD_CYCLE_TIME": "2"}  # as a worker on Spark has them
+_KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "1"}  # the same for all sides
 _TIMEOUT_SECONDS = 900.0
 
 Round = Mapping[tuple[str, str], float]
@@ -87,7 +87,7 @@ def sides(model: str, directory: Path) -> Iterator[Mapping[str, Sequence[Worker]
     with ExitStack() as stack:
 
         def start(kind: str, threads: int, batch: int, **environment: str) -> Worker:
-            known = {**_QUIET, **(_LOOP if kind == "loop" else {}), "OMP_NUM_THREADS": str(threads), **environment}
+            known = {**_QUIET, **_KERNELS, "OMP_NUM_THREADS": str(threads), **environment}
             arguments = (kind, model, str(threads), str(batch), str(directory))
             return stack.enter_context(
                 Worker("bench.training_peers", *arguments, environment=known, timeout_seconds=_TIMEOUT_SECONDS)

@@ -13,14 +13,20 @@ from millrace.models.build import build_model
 from millrace.training.request import MODEL
 
 SETTING = scaling.Setting(
-    num_parameters=249_996, compute_seconds=0.1, bytes_per_second=1e9, latency_seconds=1e-4, cycle_seconds=0.002, jitter=0.0
+    num_parameters=249_995, compute_seconds=0.1, bytes_per_second=1e9, latency_seconds=1e-4, cycle_seconds=0.002, jitter=0.0
 )
-"""A buffer of 1 MB with its four sums."""
+"""A buffer of 1 MB with its five sums."""
 
 
 @pytest.mark.parametrize(("ranks", "expected"), [(1, 0.0), (2, 1.0e6), (4, 1.5e6), (1000, 1.998e6)])
 def test_bytes_of_a_ring(ranks: int, expected: float) -> None:
     assert scaling.bytes_sent(SETTING.num_parameters, ranks) == pytest.approx(expected)
+
+
+def test_sums_are_counted_as_a_step_sends_them() -> None:
+    from millrace.training import step
+
+    assert scaling.NUM_SUMS == step.NUM_SUMS + 1  # the wish for a checkpoint behind them
 
 
 def test_one_rank_pays_nothing() -> None:

@@ -29,7 +29,7 @@ def committed(night: Night, table: str) -> bool:
 
 
 def checkpointed(night: Night) -> bool:
-    return any((night.lake / "artifacts" / "digits").glob("*/checkpoints/*"))
+    return any((night.lake / "artifacts" / "digits").glob("*/checkpoints/*/*.ckpt"))
 
 
 @dataclass(frozen=True)

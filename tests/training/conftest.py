@@ -17,6 +17,7 @@ from millrace.config.network import MlpConfig
 from millrace.config.training import TrainingConfig
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import build_index
+from millrace.training.checkpoint import checkpoint_uri
 from millrace.training.request import TrainRequest
 from tests.training.faults import Log, plant
 
@@ -66,6 +67,11 @@ def digits_request(uri: str, directory: Path, *, label: str = "digit", **setting
         checkpoints=str(directory),
         board=str(directory / "board"),
     )
+
+
+def checkpoint_of(request: TrainRequest, epoch: int, step_in_epoch: int = 0) -> str:
+    """Where a run's checkpoint lies."""
+    return checkpoint_uri(request.checkpoints, request.fingerprint(request.plan(request.train)), epoch, step_in_epoch)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def damage(checkpoint, how):
 def happen(fault):
     what = fault["what"]
     if what in ("torn", "empty", "flipped"):
-        damage(max(Path(fault["checkpoints"]).glob("*.ckpt"), key=os.path.getmtime), what)
+        damage(max(Path(fault["checkpoints"]).glob("*/*.ckpt"), key=os.path.getmtime), what)
         what = "kill"
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -110,6 +110,11 @@ class Watcher:
         """Of the newest attempt, by rank."""
         return {event["rank"]: event["pid"] for event in self.events if event["kind"] == "hello"}
 
+    @property
+    def remarks(self) -> list[str]:
+        """What was said for the log."""
+        return [event["message"] for event in self.events if event["kind"] == "log"]
+
     def all_gone(self) -> bool:
         """Whether no worker of any attempt is left."""
         return not any(_is_running(event["pid"]) for event in self.events if event["kind"] == "hello")
@@ -135,6 +140,11 @@ def no_process_is_left() -> bool:
     mine = [process for process in psutil.Process().children(recursive=True) if any(part in _command(process) for part in parts)]
     _, alive = psutil.wait_procs(mine, timeout=10)
     return not alive
+
+
+def handlers() -> list[Any]:
+    """Who handles the signals that end a run."""
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
 def ctrl_c_works() -> bool:

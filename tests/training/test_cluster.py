@@ -174,5 +174,5 @@ def test_executor_that_is_killed_or_taken_away(digits_uri, tmp_path):
     moments = [happened_at(tmp_path / "fault"), session.outcomes[2]["taken"][0]]
     for outcome, moment in zip(session.outcomes[1:], moments, strict=True):
         assert min(hello for hello in outcome["hellos"] if hello > moment) - moment < 60
-    assert "Training goes on from " in session.stderr
-    assert ", on 1 worker (attempt 2 of 3)" in session.stderr
+    assert "Training goes on with 2 workers (attempt 2 of 3)" in session.stderr
+    assert "Training goes on with 1 worker (attempt 2 of 3)" in session.stderr

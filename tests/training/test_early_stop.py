@@ -30,7 +30,7 @@ NAN = float("nan")
 )
 def test_verdicts(config, values, stops, best_epoch):
     found = judge(EarlyStopConfig.model_validate(config), values)
-    assert found == Verdict(stops=stops, best_epoch=best_epoch, kept_epoch=best_epoch)
+    assert found == Verdict(stops=stops, best_epoch=best_epoch, kept_epoch=best_epoch or len(values))
 
 
 def test_without_restoring_the_last_epoch_is_kept():

@@ -88,6 +88,16 @@ def test_only_consequences_are_known():
     assert failure.may_pass
 
 
+def test_worker_that_could_not_reach_the_driver_is_heard_by_its_output():
+    error = TrainingError("training", expected="to reach it", found="s3://k:hunter2@b", remedy="Do.", retry=True)
+    with HeartbeatServer("127.0.0.1") as server:
+        watchdog = Watchdog(server, TrainingConfig(), num_ranks=2)
+        failure = explain(RuntimeError("code 1"), server, watchdog, f"[0]<stderr>:{error.to_wire()}\n[1]<stderr>:more")
+    assert str(failure.error) == "training: expected to reach it; found s3://k:***@b. Do."
+    assert failure.reason == "a worker failed: expected to reach it; found s3://k:***@b"
+    assert failure.may_pass
+
+
 def test_nothing_known_but_what_horovod_says():
     with HeartbeatServer("127.0.0.1") as server:
         failure = explain(

@@ -16,8 +16,8 @@ import pytest
 from millrace.errors import LakeError, TrainingError
 from millrace.training.checkpoint import newest_checkpoint, read_checkpoint
 from millrace.training.launch import train_on_spark
-from tests.training.conftest import digits_request
-from tests.training.faults import Watcher, ctrl_c_works, happened_at, no_process_is_left
+from tests.training.conftest import checkpoint_of, digits_request
+from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 pytestmark = pytest.mark.full
 
@@ -41,13 +41,9 @@ def undisturbed(spark, digits_uri, tmp_path_factory):
     return train
 
 
-def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-
-
-def train_through(spark, request, fault, log, *, seconds=SECONDS):
+def train_through(spark, request, fault, log, *, seconds=SECONDS, watcher=None):
     """Trains; the next attempt is announced in time, and nothing is left of any."""
-    before, watcher = handlers(), Watcher()
+    before, watcher = handlers(), watcher or Watcher()
     result = train_on_spark(spark, request, on_event=watcher)
     assert log.times[0] - happened_at(fault) < seconds
     assert watcher.all_gone()
@@ -67,14 +63,15 @@ def assert_same(result, whole):
 @pytest.mark.parametrize("step", [1, STEPS + STEPS // 2, EPOCHS * STEPS])
 def test_killed_rank(spark, make_request, inject, log, undisturbed, num_workers, rank, step):
     request = make_request(num_workers=num_workers, epochs=EPOCHS)
-    result = train_through(spark, request, inject(rank=rank, what="kill", step=step), log)
+    watcher = Watcher()
+    result = train_through(spark, request, inject(rank=rank, what="kill", step=step), log, watcher=watcher)
     assert_same(result, undisturbed(num_workers))
     epoch = (step - 1) // STEPS + 1
-    place = f"{request.checkpoints}/epoch-000001.ckpt" if epoch == 2 else "the start"
     assert log.lines == [
         f"rank {rank} ended without a word, after step {step} in epoch {epoch}. "
-        f"Training goes on from {place}, on {num_workers} workers (attempt 2 of 3)"
+        f"Training goes on with {num_workers} workers (attempt 2 of 3)"
     ]
+    assert watcher.remarks == ([f"going on from {checkpoint_of(request, 1)}"] if epoch == 2 else [])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -97,7 +94,7 @@ def test_rank_whose_thread_hangs(spark, make_request, inject, log, undisturbed, 
     assert_same(result, undisturbed(num_workers))
     (line,) = log.lines
     assert line.startswith(f"rank {rank} said nothing for ")
-    assert "after step 40 in epoch 2. Training goes on from " in line
+    assert "after step 40 in epoch 2. Training goes on with " in line
     assert line.partition(". Training")[0].count("rank") == 1
 
 
@@ -161,12 +158,13 @@ def test_damaged_checkpoint(spark, make_request, inject, log, undisturbed, damag
     request = make_request(num_workers=2, epochs=EPOCHS, checkpoints={"every_steps": 20})
     # after step 45 the newest checkpoint is of step 40, the one before of the first epoch's end
     fault = inject(rank=0, what=damage, checkpoints=request.checkpoints, step=45)
-    result = train_through(spark, request, fault, log)
+    watcher = Watcher()
+    result = train_through(spark, request, fault, log, watcher=watcher)
     assert_same(result, undisturbed(2))
     assert result.first_step == STEPS + 1
-    assert f"Training goes on from {request.checkpoints}/epoch-000001.ckpt" in log.lines[0]
     (note,) = result.notes
-    assert note.startswith(f"{request.checkpoints}/epoch-000001-step-00000008.ckpt is passed over: ")
+    assert note.startswith(f"{checkpoint_of(request, 1, 8)} is passed over: ")
+    assert watcher.remarks == [note, f"going on from {checkpoint_of(request, 1)}"]
 
 
 @pytest.mark.parametrize("how", ["vacuumed", "rewritten"])

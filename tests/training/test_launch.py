@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,18 +16,16 @@ import psutil
 import pytest
 
 from millrace.errors import ContractError, PlanError, TrainingError
+from millrace.flows.job import take_signals
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.launch import train_on_spark
-from tests.training.conftest import digits_request
-from tests.training.faults import Watcher, ctrl_c_works, happened_at, no_process_is_left
+from millrace.training.listener import HeartbeatServer
+from tests.training.conftest import checkpoint_of, digits_request
+from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 
 def first_epoch_over(event) -> bool:
     return event["kind"] == "epoch" and event["rank"] == 0
-
-
-def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def test_run_goes_on_by_itself_when_a_rank_is_killed_and_ends_with_the_same_weig
     result = train_on_spark(spark, request, on_event=watcher)
     assert log.times[0] - happened_at(fault) < 60
     assert log.lines == [
-        "rank 1 ended without a word, after step 40 in epoch 2. Training goes on from "
-        f"{request.checkpoints}/epoch-000001.ckpt, on 2 workers (attempt 2 of 3)"
+        "rank 1 ended without a word, after step 40 in epoch 2. Training goes on with 2 workers (attempt 2 of 3)"
     ]
+    assert watcher.remarks == [f"going on from {checkpoint_of(request, 1)}"]
     assert (result.weight_hash, result.num_rows_seen, result.first_epoch) == (whole.weight_hash, whole.num_rows_seen, 2)
     assert watcher.all_gone()
     assert no_process_is_left()
@@ -107,13 +107,71 @@ def test_error_of_ours_in_a_rank_comes_as_itself(spark, make_request, capfd, log
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_ctrl_c_while_training(spark, make_request):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
+def test_signal_while_training_ends_it(spark, make_request, log, number):
+    """With the handlers that a job has, as when its terminal is closed."""
     before = handlers()
-    watcher = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+    watcher = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), number))
+    take_signals()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_on_spark(spark, make_request(num_workers=2, epochs=200), on_event=watcher)
+        assert handlers() == [signal.default_int_handler] * 3
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(each, handler)
     assert watcher.all_gone()
-    assert handlers() == before
+    assert no_process_is_left()
+    assert log.lines == []  # no other attempt was begun
+
+
+@pytest.mark.full
+def test_ignored_hangup_stays_ignored(spark, make_request):
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hangs_up = Watcher(first_epoch_over, lambda _: os.kill(os.getpid(), signal.SIGHUP))
+        assert train_on_spark(spark, make_request(num_workers=1, epochs=2), on_event=hangs_up).epoch == 2
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+def test_interrupt_inside_of_a_run_is_not_tried_again(spark, make_request, monkeypatch, log):
+    calls = []
+
+    def interrupted(*_arguments, **_options):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("horovod.spark.run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_on_spark(spark, make_request())
+    assert (calls, log.lines) == ([1], [])
+
+
+@pytest.mark.full
+def test_driver_that_workers_cannot_reach(spark, make_request, monkeypatch):
+    """Two attempts, until no restart is left."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = closed.getsockname()[:2]
+    monkeypatch.setattr(HeartbeatServer, "address", property(lambda _: nowhere, lambda *_: None), raising=False)
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(num_workers=2, max_restarts=1))
+    assert caught.value.expected == f"to reach the driver at 127.0.0.1:{nowhere[1]}"
+    assert caught.value.retry
+
+
+def test_workers_that_give_no_result(spark, make_request, monkeypatch, log):
+    monkeypatch.setattr("horovod.spark.run", lambda *_arguments, **_options: [None, None])
+    with pytest.raises(TrainingError) as caught:
+        train_on_spark(spark, make_request(num_workers=2, max_restarts=1))
+    assert re.fullmatch(
+        r"training: expected a result from rank 0; found none; 0 of 2 workers had reached the driver at 127\.0\.0\.1:\d+\. "
+        r"See that executors can connect to the driver there, and run again; training goes on from its last checkpoint\.",
+        str(caught.value),
+    )
+    assert caught.value.retry
+    assert len(log.lines) == 1
 
 
 def test_more_workers_than_slots_are_refused_at_once(spark, make_request):

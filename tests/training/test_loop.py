@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
 import pytest
 
 from millrace.errors import ContractError, PlanError
@@ -9,6 +13,8 @@ from millrace.training.checkpoint import load_weights, read_checkpoint
 from millrace.training.loop import train
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest
+from millrace.training.step import EvaluationStep, Sums
+from tests.training.resume_cases import StoppedError
 
 
 class Recorder:
@@ -19,6 +25,11 @@ class Recorder:
 
     def __call__(self, kind: str, **fields: object) -> None:
         self.events.append((kind, fields))
+
+    @property
+    def remarks(self) -> list[tuple[object, object]]:
+        """(message, whether it warns) of the remarks."""
+        return [(fields["message"], fields["warns"]) for kind, fields in self.events if kind == "log"]
 
 
 def run(request: TrainRequest, tell=None):
@@ -41,7 +52,7 @@ def test_learns_and_counts(make_request):
     assert [fields["step"] for fields in steps] == list(range(1, 129))
     assert steps[-1]["rows"] == 1500
     rare = [kind for kind, _ in recorder.events if kind not in ("step", "load", "validation")]
-    assert rare == ["checkpoint", "checkpoint", "epoch"] * 4
+    assert [kind for kind, _ in groupby(rare)] == ["wait", "checkpoint", "epoch"] * 4
 
 
 def test_validation_sums_are_exact(make_request):
@@ -53,16 +64,13 @@ def test_validation_sums_are_exact(make_request):
 
 def test_goes_on_from_the_last_epoch_bit_for_bit(make_request):
     whole = run(make_request(directory="whole"))
-    run(make_request(directory="parts", epochs=2))
-    rest = run(make_request(directory="parts"))
+    first, recorder = run(make_request(directory="parts", epochs=2)), Recorder()
+    rest = run(make_request(directory="parts"), recorder)
     assert rest.first_epoch == 3
+    assert recorder.remarks == [(f"going on from {first.weights}", False)]
     assert rest.weight_hash == whole.weight_hash
     assert timeless(rest) == timeless(whole)
     assert (rest.num_steps, rest.num_rows_seen) == (whole.num_steps, whole.num_rows_seen)
-
-
-class StoppedError(Exception):
-    """The process ends here, as far as the loop is concerned."""
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def timeless(result):
 def test_saves_by_the_clock(make_request, tmp_path):
     """A clock that is always over makes a checkpoint after each step."""
     run(make_request(epochs=1, checkpoints={"every_minutes": 1e-9, "keep": 100}))
-    found = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.ckpt"))
+    found = sorted(file.name for file in (tmp_path / "checkpoints").glob("*/*.ckpt"))
     assert found == [*(f"epoch-000000-step-{step:08d}.ckpt" for step in range(1, 33)), "epoch-000001.ckpt"]
 
 
@@ -112,14 +120,58 @@ def test_stops_early_with_the_weights_of_the_best_epoch(make_request):
     assert (result.epoch, result.num_steps, result.num_rows_seen) == (1, 32, 1500)
     assert result.weights.endswith("epoch-000001.ckpt")
     assert result.weight_hash == run(make_request(directory="one", epochs=1)).weight_hash
-    assert ("log", {"message": "no better for 5 epochs: the weights are those of epoch 1"}) in recorder.events
+    assert recorder.remarks == [("no better for 5 epochs: the weights are those of epoch 1", False)]
     again = run(make_request(directory="early", **settings))
     assert (again.weight_hash, again.rows, again.epoch, again.first_epoch) == (result.weight_hash, result.rows, 1, 7)
 
 
-def test_early_stop_needs_rows_to_validate_on(make_request):
-    from dataclasses import replace
+def test_no_good_epoch_keeps_the_last(make_request, monkeypatch):
+    """A validation loss that is no number improves on nothing."""
+    monkeypatch.setattr(EvaluationStep, "__call__", lambda *_: Sums(float("nan"), 1.0, 0.0))
+    recorder = Recorder()
+    settings = {"epochs": 9, "early_stop": {"patience": 2}}
+    result = run(make_request(directory="early", **settings), recorder)
+    assert (result.epoch, result.num_steps) == (2, 64)
+    assert result.weight_hash == run(make_request(directory="two", epochs=2)).weight_hash
+    assert recorder.remarks == [("no better for 2 epochs: the weights are those of epoch 2", False)]
+    assert run(make_request(directory="early", **settings)).weight_hash == result.weight_hash
 
+
+def test_stops_early_with_the_last_weights_where_asked_to(make_request):
+    recorder = Recorder()
+    run(make_request(epochs=9, early_stop={"patience": 2, "min_delta": 100.0, "restore_best": False}), recorder)
+    assert recorder.remarks == [("no better for 2 epochs: the weights are those of epoch 3", False)]
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_best_epoch_that_cannot_be_read_gives_way_to_the_newest(make_request, how):
+    settings = {"epochs": 9, "early_stop": {"patience": 2, "min_delta": 100.0}}
+    best = run(make_request(**settings))
+    Path(best.weights).write_bytes(b"something") if how == "damaged" else Path(best.weights).unlink()
+    found = {
+        "damaged": "9 bytes that do not match their checksum",
+        "gone": f"[Errno 2] No such file or directory: '{best.weights}'",
+    }
+    for _ in range(2):
+        recorder = Recorder()
+        again = run(make_request(**settings), recorder)
+        note = f"the best epoch's {best.weights} is passed over: {found[how]}"
+        assert (again.epoch, again.num_steps, again.rows, again.notes) == (3, 96, best.rows, (note,))
+        assert again.weights.endswith("epoch-000003.ckpt")
+        assert recorder.remarks == [(note, True), ("no better for 2 epochs: the weights are those of epoch 3", False)]
+
+
+def test_pictures_that_cannot_be_written_do_not_end_the_run(make_request, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    recorder = Recorder()
+    result = run(replace(make_request(epochs=2), board=str(tmp_path / "file" / "board")), recorder)
+    assert result.epoch == 2
+    ((message, warns),) = recorder.remarks  # once
+    assert message == f"what TensorBoard shows is not written: [Errno 20] Not a directory: '{tmp_path}/file/board'"
+    assert warns
+
+
+def test_early_stop_needs_rows_to_validate_on(make_request):
     with pytest.raises(PlanError) as caught:
         run(replace(make_request(early_stop={}), validation=None))
     assert str(caught.value) == (
@@ -134,7 +186,7 @@ def test_finished_run_is_not_done_again(make_request):
     again = run(make_request(epochs=2), recorder)
     assert again.first_epoch == 3
     assert (again.weight_hash, again.weights, again.rows) == (first.weight_hash, first.weights, first.rows)
-    assert recorder.events == []
+    assert {kind for kind, _ in recorder.events} == {"checkpoint"}  # which is read
 
 
 def test_other_settings_start_anew(make_request):
@@ -142,7 +194,8 @@ def test_other_settings_start_anew(make_request):
     other = run(make_request(epochs=1, optimizer={"learning_rate": 0.01}))
     assert other.first_epoch == 1
     assert other.weight_hash != first.weight_hash
-    assert other.notes == (f"{first.weights} is passed over: it belongs to other data, another model or another plan",)
+    assert other.notes == ()
+    assert read_checkpoint(first.weights).progress.epoch == 1  # stays as it was
 
 
 def test_checkpoint_gives_the_trained_model(make_request):
@@ -157,8 +210,6 @@ def test_checkpoint_gives_the_trained_model(make_request):
 
 
 def test_without_validation_rows(make_request, digits_uri):
-    from dataclasses import replace
-
     from millrace.loading.index import build_index
 
     nothing = build_index(digits_uri, version=0, partitions={"split": "test"})
@@ -178,8 +229,6 @@ def test_memory_over_the_limit_is_refused(make_request):
 
 
 def test_request_survives_json(make_request, tmp_path):
-    from dataclasses import replace
-
     request = make_request()
     assert TrainRequest.from_json(request.to_json()) == request
     index = tmp_path / "index.json"

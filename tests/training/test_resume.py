@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from millrace.loading.epoch import EpochPlan
-from millrace.training.checkpoint import checkpoint_uri, read_checkpoint
+from millrace.training.checkpoint import read_checkpoint
 from millrace.training.ranks import Ranks
 from millrace.training.request import TrainRequest
+from tests.training.conftest import checkpoint_of
 from tests.training.rank_cases import run_ranks
 from tests.training.resume_cases import Lineage, as_rank, goes_on_as_rank, run_once
 
@@ -83,7 +84,7 @@ def test_several_ranks_and_then_others(make_request, tmp_path, world_size):
     check(request, found)
     for others in (1, 5 - world_size):  # 3 after 2, 2 after 3
         again = request_of(make_request, directory=f"on-{others}")
-        copy_until(Path(request.checkpoints), Path(again.checkpoints), step=17)
+        copy_until(*(Path(checkpoint_of(each, 0)).parent for each in (request, again)), step=17)
         if others == 1:
             lineages = [run_once(again, Ranks(rank=0, world_size=1))]
         else:
@@ -92,18 +93,17 @@ def test_several_ranks_and_then_others(make_request, tmp_path, world_size):
         assert global_batches(lineages) == {place: rows for place, rows in planned.items() if place >= (0, 17)}
         assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates}
         for step in range(18, 38):
-            mine, other = (weights_after(directory, step) for directory in (again.checkpoints, request.checkpoints))
+            mine, other = (weights_after(each, step) for each in (again, request))
             for one, two in zip(mine, other, strict=True):
                 np.testing.assert_allclose(one, two, rtol=0, atol=1e-5, err_msg=f"after step {step}")
 
 
 def copy_until(source: Path, target: Path, *, step: int) -> None:
     """The checkpoints of a run that was stopped in its first epoch."""
-    target.mkdir()
+    target.mkdir(parents=True)
     for number in range(1, step + 1):
-        shutil.copy(checkpoint_uri(str(source), 0, number), target)
+        shutil.copy(source / f"epoch-000000-step-{number:08d}.ckpt", target)
 
 
-def weights_after(directory: str, step: int) -> tuple[np.ndarray, ...]:
-    epoch, within = divmod(step, NUM_STEPS)
-    return read_checkpoint(checkpoint_uri(directory, epoch, within)).weights
+def weights_after(request: TrainRequest, step: int) -> tuple[np.ndarray, ...]:
+    return read_checkpoint(checkpoint_of(request, *divmod(step, NUM_STEPS))).weights

@@ -43,6 +43,23 @@ def state(
         ([state(0, "checkpoint", ago=1), state(1, "wait", ago=500)], []),  # rank 1 waits for rank 0's checkpoint
         ([state(0, "wait", ago=500), state(1, "wait", ago=1)], []),  # rank 1 has only just come
         ([state(0, "wait", ago=500), state(1, "wait", ago=11)], [0, 1]),
+        # a rank in an all-reduce, whose last word was of a row group or a step, and one that is late for it
+        ([state(0, "load", ago=0.5), state(1, "load", ago=11)], []),
+        ([state(0, "load", ago=0.5), state(1, "step", ago=500)], []),
+        ([state(0, "load", ago=9), state(1, "load", ago=9.5), state(2, "step", ago=500)], []),
+        ([state(0, "load", ago=0.5, step=0), state(1, "load", ago=121, step=0)], []),  # its first window
+        ([state(0, "load", ago=0.5, step=0), state(1, "hello", ago=121, step=0)], [1]),  # it has not come to a step
+        ([state(0, "load", ago=9), state(1, "epoch", ago=11)], [1]),
+        ([state(0, "load", ago=9), state(1, "validation", ago=11)], [1]),
+        ([state(0, "load", ago=11), state(1, "load", ago=500)], [0, 1]),  # nobody speaks any more: one of them hangs
+        ([state(0, "step", ago=0.5), state(1, "load", ago=11)], [1]),  # nobody is late
+        ([state(0, "wait", ago=0.5), state(1, "step", ago=11)], [1]),
+        ([state(0, "validation", ago=0.5), state(1, "step", ago=11)], [1]),
+        ([state(0, "load", ago=15, step_seconds=(2.0,)), state(1, "step", ago=500)], []),  # it may take 20 s
+        ([state(0, "epoch", ago=25, start_seconds=15.0), state(1, "load", ago=11)], []),  # rank 0 still opens files
+        ([state(0, "epoch", ago=31, start_seconds=15.0), state(1, "load", ago=27)], [0, 1]),
+        ([state(0, "checkpoint", ago=0.5), state(1, "load", ago=11)], []),
+        ([state(0, "done", ago=0.5), state(1, "step", ago=11)], [1]),
         ([state(0, "done", ago=500), state(1, "step", ago=1)], []),
         ([state(0, "error", ago=500)], []),
     ],

@@ -94,6 +94,7 @@ class TrainingConfig(Section):
     early_stop: EarlyStopConfig | None = None
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
+    """A worker that says nothing for longer than this before its first step is taken for dead."""
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
     start_timeout_seconds: int = Field(default=120, gt=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from pyspark.sql import functions as F
@@ -13,17 +15,19 @@ from millrace.config.load import hash_of
 from millrace.errors import LakeError, QualityError
 from millrace.flows.context import Context
 from millrace.flows.scope import sections, standing_state, state_of
-from millrace.lake import artifacts, protocol, small
+from millrace.lake import artifacts, log, protocol, small
 from millrace.lake import ledger as books
 from millrace.lake.layout import EPOCHS, gold
 from millrace.lake.read import read_version
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import DatasetIndex, build_index
+from millrace.training.checkpoint import directory_of
 from millrace.training.class_weights import balanced_weights, named_weights
-from millrace.training.request import TrainRequest, TrainResult
+from millrace.training.request import TrainRequest, TrainResult, resolve_index
 from millrace.transforms.encode import LABEL
 
 STEP = "train"
+CHECKPOINTS = "checkpoints"
 
 
 def step(context: Context) -> protocol.Step:
@@ -55,17 +59,16 @@ def train(context: Context, attempt: books.Attempt) -> books.Outcome:
     from millrace.training.launch import train_on_spark
 
     request = make_request(context, attempt)
+    remove_superseded(context, attempt, request)
     show = Progress(request.training.epochs)
     spark = context.spark()
     with observe.quiet_progress(), observe.timed("train/workers"):
         result = train_on_spark(spark, request, on_event=show)
         show.finish()
-    for remark in result.notes:
-        observe.warn(remark)
     common = {"pipeline": attempt.run.pipeline, "run_id": attempt.run.run_id, "_night": attempt.run.night}
     rows = [{**common, **row} for row in result.rows]
     version = small.replace(context.lake, EPOCHS, rows, where={"run_id": attempt.run.run_id}, metadata=attempt.mark)
-    artifacts.write_text(result_address(context, attempt.run.run_id, attempt.step_key), result.to_json())
+    keep_result(context, attempt, result)
     num_rows = sum(index.num_rows for index in (request.train, request.validation) if isinstance(index, DatasetIndex))
     return books.Outcome((books.TableVersion(EPOCHS, version),), books.Counts(num_rows, num_rows))
 
@@ -89,7 +92,7 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         num_classes=len(state.classes),
         model=config.model,
         training=config.training,
-        checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "checkpoints")),
+        checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, CHECKPOINTS)),
         class_weights=class_weights(context, version, state.classes),
         board=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "tensorboard")),
     )
@@ -117,10 +120,14 @@ def feature_spec(context: Context) -> ColumnSpec:
 def index_of(context: Context, version: int, split: str) -> DatasetIndex:
     """The row groups of one split of gold, read once and kept in the pipeline's artifacts."""
     uri = context.lake.path(gold(context.config.name))
-    kept = context.lake.path("artifacts", context.config.name, "indexes", f"gold-{version}-{split}.json")
+    # a table that was made anew counts its versions from 0 again
+    table = log.open_table(uri, version).metadata().id
+    kept = context.lake.path("artifacts", context.config.name, "indexes", f"gold-{table}-{version}-{split}.json")
     files = context.lake.storage()
     if files.exists(kept):
-        return DatasetIndex.from_json(files.cat_file(kept).decode())
+        index = DatasetIndex.from_json(files.cat_file(kept).decode())
+        if index.uri == uri:  # a lake that was moved or copied has its files elsewhere
+            return index
     with observe.timed("train/index"):
         index = build_index(uri, version=version, partitions={"split": split})
     artifacts.write_text(kept, index.to_json())
@@ -132,9 +139,36 @@ def result_address(context: Context, run_id: str, step_key: str) -> str:
     return context.lake.artifacts(context.config.name, run_id, f"train-{step_key[:16]}.json")
 
 
+def keep_result(context: Context, attempt: books.Attempt, result: TrainResult) -> None:
+    """Writes a training's result, its weights by their place in the lake: a lake may move."""
+    moving = replace(result, weights=result.weights.removeprefix(context.lake.path("")))
+    artifacts.write_text(result_address(context, attempt.run.run_id, attempt.step_key), moving.to_json())
+
+
 def load_result(context: Context, entry: books.Entry) -> TrainResult:
     """The result of a succeeded training. Raises LakeError where it is gone."""
-    return TrainResult.from_json(artifacts.read_text(result_address(context, entry.run.run_id, entry.step_key)))
+    result = TrainResult.from_json(artifacts.read_text(result_address(context, entry.run.run_id, entry.step_key)))
+    whole = result.weights.startswith("/") or "://" in result.weights  # as it was written once
+    return result if whole else replace(result, weights=context.lake.path(result.weights))
+
+
+def remove_superseded(context: Context, attempt: books.Attempt, request: TrainRequest) -> None:
+    """Removes the run's checkpoints of other trainings than this one and the one that stands, on earlier gold or forced: nobody
+    comes back to them."""
+    directory = context.lake.artifacts(context.config.name, attempt.run.run_id)
+    fingerprint = request.fingerprint(request.plan(resolve_index(request.train)))
+    needed = {directory_of(request.checkpoints, fingerprint), directory_of(f"{directory}/{CHECKPOINTS}", fingerprint)}
+    standing = attempt.ledger.succeeded(step=STEP, run_id=attempt.run.run_id)
+    if standing is not None:
+        with suppress(LakeError):  # without its result nobody finds its weights
+            needed.add(load_result(context, standing).weights.rpartition("/")[0])
+    try:
+        places = [f"{directory}/{name}" for name in artifacts.names(directory) if name.partition("-")[0] == CHECKPOINTS]
+        found = {f"{place}/{name}" for place in places for name in artifacts.names(place) if not name.endswith(".ckpt")}
+        for superseded in sorted(found - needed):
+            artifacts.remove_directory(superseded)
+    except OSError as error:
+        observe.warn(f"old checkpoints could not be removed: {error}")
 
 
 def own_directory(context: Context, attempt: books.Attempt, name: str) -> str:
@@ -166,7 +200,7 @@ class Progress:
             if event["epoch"] == self._num_epochs:
                 observe.progress("ending the workers")
         elif event["kind"] == "log":
-            observe.say(event["message"])
+            (observe.warn if event["warns"] else observe.say)(event["message"])
 
     def finish(self) -> None:
         """Notes how long it took to end the workers after the last epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,28 +18,48 @@ from millrace.errors import LakeError
 UNFINISHED = ".tmp"
 """How the name of a file ends that is being written, or whose writer was killed."""
 
+PART_BYTES = 16 * 1024**2
+"""What is read or written at once of a file that may be large."""
+
 _REMEDY = "Run the step that writes it, with --force."
 
 
 def write_bytes(uri: str, content: bytes) -> None:
     """Writes `content` to `uri`, whole or not at all, and on this machine's disks for good. Raises OSError."""
+    write_parts(uri, [content])
+
+
+def write_parts(uri: str, parts: Iterable[bytes | memoryview]) -> None:
+    """`write_bytes` of parts, one after the other. The next part, of about PART_BYTES, is asked for when the one before is on
+    the disk or on its way to the store, so that whoever gives them sees how the work goes on. Raises OSError."""
     files, target = fsspec.core.url_to_fs(uri)
     unfinished = f"{target}.{uuid.uuid4().hex}{UNFINISHED}"
     if isinstance(files, LocalFileSystem):
-        _write_local(Path(target), Path(unfinished), content)
+        _write_local(Path(target), Path(unfinished), parts)
         return
     files.makedirs(target.rpartition("/")[0], exist_ok=True)
-    files.pipe_file(unfinished, content)
+    with files.open(unfinished, "wb", block_size=PART_BYTES) as stream:
+        for part in parts:
+            stream.write(part)
     files.mv(unfinished, target)
 
 
-def _write_local(target: Path, unfinished: Path, content: bytes) -> None:
+def read_parts(uri: str) -> Iterator[bytes]:
+    """The content of a file in parts of PART_BYTES. Raises OSError."""
+    files, path = fsspec.core.url_to_fs(uri)
+    with files.open(path, "rb") as stream:
+        while part := stream.read(PART_BYTES):
+            yield part
+
+
+def _write_local(target: Path, unfinished: Path, parts: Iterable[bytes | memoryview]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with unfinished.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            for part in parts:
+                stream.write(part)
+                stream.flush()
+                os.fsync(stream.fileno())
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -90,3 +111,10 @@ def remove(uri: str) -> None:
     files, path = fsspec.core.url_to_fs(uri)
     with suppress(FileNotFoundError):
         files.rm_file(path)
+
+
+def remove_directory(uri: str) -> None:
+    """Removes a directory with all that is in it; that it is gone already is fine."""
+    files, path = fsspec.core.url_to_fs(uri)
+    with suppress(FileNotFoundError):
+        files.rm(path, recursive=True)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from millrace.training.failure import AttemptFailedError, explain
+from millrace.training.failure import AttemptFailedError, explain, no_result
 from millrace.training.heartbeat import Event
 from millrace.training.listener import HeartbeatServer
 from millrace.training.request import TrainRequest, TrainResult
-from millrace.training.shield import HeldSignals, WorkerOutput, quick_quiet_tasks, quiet_threads
+from millrace.training.shield import HeldSignals, WorkerOutput, gloo_is_there, quick_quiet_tasks, quiet_threads
 from millrace.training.watchdog import Watchdog
 from millrace.training.worker import is_allowed
 
@@ -51,24 +51,24 @@ def run_attempt(
     signals.raise_what_came(own_terminations=int(watchdog.reason is not None))
     if server.callback_error is not None:
         raise server.callback_error
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised
     if raised is not None:
         raise AttemptFailedError(explain(raised, server, watchdog, output.text())) from None
-    assert results[0] is not None, "rank 0 gives the result"
+    if results[0] is None:
+        host, port = server.address
+        raise AttemptFailedError(no_result(f"{host}:{port}", len(server.states()), num_workers))
     return TrainResult.from_json(results[0])
 
 
 def _run(
     spark: SparkSession, request: TrainRequest, server: HeartbeatServer, output: WorkerOutput, *, num_workers: int, local: bool
-) -> list[str]:
-    import horovod.runner.launch
+) -> list[str | None]:
     import horovod.spark
 
-    # Horovod would fork this process to import TensorFlow and ask it for Gloo: seconds, noise on the terminal, and a fork beside
-    # threads. A worker without Gloo says so itself.
-    horovod.runner.launch.gloo_built = lambda **_: True
     includes = list(spark.sparkContext._python_includes or ())
-    with quick_quiet_tasks():
-        results: list[str] = horovod.spark.run(
+    with gloo_is_there(), quick_quiet_tasks():
+        results: list[str | None] = horovod.spark.run(
             _bootstrap(includes),
             args=(request.to_json(), server.address, server.token),
             num_proc=num_workers,
@@ -105,7 +105,7 @@ def _bootstrap(includes: list[str]) -> Callable[..., str | None]:
 
 def _environment(request: TrainRequest) -> dict[str, str | None]:
     """What is set for the workers. None takes a variable away that a local executor would hand on from this process."""
-    settings: dict[str, str | None] = {name: None for name in os.environ if not is_allowed(name)}
+    settings: dict[str, str | None] = {name: None for name, value in os.environ.items() if not is_allowed(name, value)}
     settings |= {
         "HOROVOD_GLOO_TIMEOUT_SECONDS": str(_GLOO_TIMEOUT_SECONDS),
         "HOROVOD_CYCLE_TIME": str(_CYCLE_MILLISECONDS),

@@ -17,7 +17,8 @@ class Verdict:
     best_epoch: int
     """The last epoch that has improved, from 1; 0 before the first."""
     kept_epoch: int
-    """The epoch, from 1, whose weights are the run's if it ends now: the best, or the last; 0 before the first."""
+    """The epoch, from 1, whose weights are the run's if it ends now: the best, or the last, as where none is the best;
+    0 before the first."""
 
 
 def judge(config: EarlyStopConfig, values: Sequence[float]) -> Verdict:
@@ -35,5 +36,5 @@ def judge(config: EarlyStopConfig, values: Sequence[float]) -> Verdict:
     return Verdict(
         stops=len(values) - best_epoch >= config.patience,
         best_epoch=best_epoch,
-        kept_epoch=best_epoch if config.restore_best else len(values),
+        kept_epoch=best_epoch if config.restore_best and best_epoch else len(values),
     )

@@ -39,10 +39,14 @@ class AttemptFailedError(Exception):
 
 
 def explain(raised: BaseException, server: HeartbeatServer, watchdog: Watchdog, output: str) -> Failure:
-    """A worker's own error where one was raised, else who fell silent or died. `output` is what the workers printed last."""
+    """A worker's own error where one was raised, else who fell silent or died. `output` is what the workers printed last, and all
+    that there is of one that could not reach the driver."""
     errors = sorted(server.errors(), key=lambda event: bool(event["collective"]))
     if errors and not errors[0]["collective"]:
         return _own_error(int(errors[0]["rank"]), str(errors[0]["error"]))
+    unheard = find_in(output)
+    if unheard is not None and not errors:
+        return _ours(unheard, "a worker")
     blamed = _blame(server.states(), watchdog.silent)
     if blamed:
         reason = describe(blamed, watchdog.aborted_at or time.monotonic())
@@ -62,6 +66,18 @@ def explain(raised: BaseException, server: HeartbeatServer, watchdog: Watchdog, 
     return Failure(error, reason)
 
 
+def no_result(address: str, num_heard: int, num_workers: int) -> Failure:
+    """Every worker has ended as if all were well, and rank 0 has given nothing."""
+    error = TrainingError(
+        STAGE,
+        expected="a result from rank 0",
+        found=f"none; {num_heard} of {num_workers} workers had reached the driver at {address}",
+        remedy="See that executors can connect to the driver there, and run again; training goes on from its last checkpoint.",
+        retry=True,
+    )
+    return Failure(error, f"rank 0 gave no result: {error.found}")
+
+
 def _own_error(rank: int, text: str) -> Failure:
     """What a rank has raised: one of ours as itself, anything else with its whole traceback."""
     ours = find_in(text)
@@ -69,9 +85,13 @@ def _own_error(rank: int, text: str) -> Failure:
         found = f"this in rank {rank}:\n{mask(text)}\n"
         remedy = "If it is not a mistake in the code, run again; training goes on from its last checkpoint."
         return Failure(TrainingError(STAGE, expected="every rank to finish", found=found, remedy=remedy), f"rank {rank} failed")
-    found = mask(ours.found)
-    error = type(ours)(ours.stage, expected=mask(ours.expected), found=found, remedy=mask(ours.remedy), retry=ours.retry)
-    return Failure(error, f"rank {rank} failed: expected {error.expected}; found {found}")
+    return _ours(ours, f"rank {rank}")
+
+
+def _ours(error: MillraceError, who: str) -> Failure:
+    found = mask(error.found)
+    masked = type(error)(error.stage, expected=mask(error.expected), found=found, remedy=mask(error.remedy), retry=error.retry)
+    return Failure(masked, f"{who} failed: expected {masked.expected}; found {found}")
 
 
 def _blame(states: Mapping[int, RankState], silent: Sequence[int]) -> list[RankState]:

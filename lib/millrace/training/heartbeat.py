@@ -7,10 +7,10 @@ Lines of JSON, from the worker to the driver: {rank, kind, ...}. The kinds are
     step        after each optimizer step: epoch, step, step_in_epoch, num_steps, loss (mean over the global batch), rows and
                 seconds (both in this epoch), learning_rate
     validation  after each batch of validation: epoch, step
-    checkpoint  while a checkpoint is written: epoch
+    checkpoint  as a checkpoint is written, or read at the start
     wait        before waiting for the other ranks: silence is now no fault of this rank
     epoch       an epoch is over: epoch, step, metrics (its rows of metrics/epochs)
-    log         a remark: message
+    log         a remark: message, warns (whether something is wrong)
     error       the worker fails: error (a MillraceError on the wire, or a traceback), collective (another rank's failure is
                 the cause)
     done        the worker's work is over

@@ -13,7 +13,6 @@ from millrace.errors import PlanError
 from millrace.loading.plan import PlanSpec, check_memory, shards_of_rank
 from millrace.loading.pool import held_ahead, reader_threads
 from millrace.training.attempt import run_attempt
-from millrace.training.checkpoint import newest_checkpoint
 from millrace.training.failure import AttemptFailedError
 from millrace.training.heartbeat import Event
 from millrace.training.request import TrainRequest, TrainResult, resolve_index, validation_of
@@ -26,7 +25,7 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
 
     Where a worker has died, fallen silent or not started, or has raised an error that says that a retry may help, training goes
     on by itself from its last checkpoint, up to `training.max_restarts` times, with the workers that Spark still has room for,
-    and the log says so. Anything else that a worker raises ends the run at once.
+    and the log says so; a `log` event says from which checkpoint. Anything else that a worker raises ends the run at once.
 
     `on_event` gets the events that heartbeat.py lists, in another thread. Signal handlers are as before when this returns or
     raises, and no worker process is left. Raises PlanError and LakeError before anything starts; what a worker raises, as itself
@@ -58,7 +57,12 @@ def train_on_spark(spark: SparkSession, request: TrainRequest, *, on_event: Call
         except PlanError:  # too much for the workers that are left; with all of them it may go on
             raise failure.error from None
         attempt += 1
-        _announce(request, plan, failure.reason, attempt=attempt, num_workers=num_workers)
+        observe.warn(
+            f"{failure.reason}. Training goes on with {num_workers} worker{'s' if num_workers > 1 else ''} "
+            f"(attempt {attempt} of {training.max_restarts + 1})",
+            attempt=attempt,
+            num_workers=num_workers,
+        )
 
 
 def _check_plan(request: TrainRequest, plan: PlanSpec, num_workers: int) -> None:
@@ -70,18 +74,6 @@ def _check_plan(request: TrainRequest, plan: PlanSpec, num_workers: int) -> None
         row_bytes=sum(column.row_bytes for column in request.columns),
         reads_ahead=held_ahead(reader_threads(request.training.threads_per_worker), request.training.loading),
         limit_bytes=request.training.memory_limit_bytes,
-    )
-
-
-def _announce(request: TrainRequest, plan: PlanSpec, reason: str, *, attempt: int, num_workers: int) -> None:
-    """Says what has happened, and from where the run goes on."""
-    found, _ = newest_checkpoint(request.checkpoints, request.fingerprint(plan), max_epoch=request.training.epochs)
-    observe.warn(
-        f"{reason}. Training goes on from {found or 'the start'}, on {num_workers} worker{'s' if num_workers > 1 else ''} "
-        f"(attempt {attempt} of {request.training.max_restarts + 1})",
-        attempt=attempt,
-        num_workers=num_workers,
-        checkpoint=found,
     )
 
 

@@ -79,18 +79,24 @@ class _Trainer:
         restored, notes = self._saver.restore()
         self._at = restored or self._at
         first_epoch, first_step = self._at.epoch + 1, self._at.step + 1
+        if restored is not None and self._goes_on():
+            self._remark(f"going on from {self._saver.uri}")
         saved = self._saver.agree()
-        while self._at.epoch < self._request.training.epochs and not self._verdict().stops:
+        while self._goes_on():
             train_rows = self._train_epoch()
             rows = (*train_rows, *self._validate())
             self._end_epoch(rows)
             saved = self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
             self._tell("epoch", epoch=self._at.epoch, step=self._at.step, metrics=rows)
-        rows, kept, last = self._at.rows, self._verdict().kept_epoch, self._at.epoch
-        if kept != last:
-            self._at, saved = self._saver.go_back(kept)
+        rows, verdict, last = self._at.rows, self._verdict(), self._at.epoch
+        if verdict.kept_epoch != last:
+            best, remarks = self._saver.go_back(verdict.kept_epoch)
+            notes += remarks
+            if best is not None:
+                self._at, saved = best
         if last < self._request.training.epochs:
-            self._tell("log", message=f"no better for {last - kept} epochs: the weights are those of epoch {self._at.epoch}")
+            since = last - verdict.best_epoch
+            self._remark(f"no better for {since} epochs: the weights are those of epoch {self._at.epoch}")
         return TrainResult(
             rows=rows,
             weights=saved.uri,
@@ -103,6 +109,9 @@ class _Trainer:
             first_step=first_step,
             notes=tuple(notes),
         )
+
+    def _goes_on(self) -> bool:
+        return self._at.epoch < self._request.training.epochs and not self._verdict().stops
 
     def _verdict(self) -> Verdict:
         """What early stopping says after the epochs so far; without it all epochs are done and the last one is kept."""
@@ -197,6 +206,10 @@ class _Trainer:
             rows=(*self._at.rows, *rows),
             curve=(*self._at.curve, *points),
         )
+
+    def _remark(self, message: str) -> None:
+        if self._ranks.rank == 0:
+            self._tell("log", message=message, warns=False)
 
     def _learning_rate(self) -> float:
         """What the last step was taken with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -67,9 +67,12 @@ class Ranks:
         """Waits until every rank is here."""
         self.sum([0.0], name=name)
 
-    def same_hash(self, variables: Sequence[keras.Variable], *, where: str) -> str:
-        """SHA-256 in hex of the variables' bytes. Raises TrainingError, on every rank, where the ranks' hashes differ."""
-        digest = weight_hash(variables)
+    def same_hash(self, variables: Sequence[keras.Variable], *, where: str, beat: Callable[[], None] = lambda: None) -> str:
+        """SHA-256 in hex of the variables' bytes; `beat` is called as the work goes on.
+
+        Raises TrainingError, on every rank, where the ranks' hashes differ.
+        """
+        digest = weight_hash(variables, beat)
         if self.world_size > 1:
             import horovod.tensorflow as hvd
 
@@ -87,11 +90,12 @@ class Ranks:
         return digest
 
 
-def weight_hash(variables: Sequence[keras.Variable]) -> str:
+def weight_hash(variables: Sequence[keras.Variable], beat: Callable[[], None] = lambda: None) -> str:
     """SHA-256 in hex of the variables' types, shapes and bytes, in the order given."""
     digest = hashlib.sha256()
     for variable in variables:
         array = np.ascontiguousarray(variable.numpy())
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(array.tobytes())
+        beat()
     return digest.hexdigest()

@@ -153,7 +153,7 @@ class TrainResult:
     first_step: int
     """The step, from 1 over all epochs, that it started with."""
     notes: tuple[str, ...]
-    """Remarks for the log, such as a damaged checkpoint that was passed over."""
+    """What the log has warned of, such as a damaged checkpoint that was passed over."""
 
     def to_json(self) -> str:
         """A text that `from_json` reads."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import keras
 
-from millrace.training.board import write_board
+from millrace.errors import TrainingError
+from millrace.training.board import Point, write_board
 from millrace.training.checkpoint import (
+    Beat,
     Checkpoint,
     Progress,
     assign,
@@ -59,7 +60,9 @@ class Saver:
         self._fingerprint, self._weights, self._optimizer = fingerprint, list(weights), list(optimizer)
         self._config = request.training.checkpoints
         self._saved_at = time.monotonic()
-        self._uri = ""
+        self.uri = ""
+        """The newest checkpoint; empty where there is none yet."""
+        self._board_fails = False
 
     def restore(self) -> tuple[Progress | None, list[str]]:
         """The newest whole checkpoint of the run, None where there is none, and remarks on those passed over.
@@ -70,18 +73,17 @@ class Saver:
         notes: list[str] = []
         if self._ranks.rank == 0:
             directory, epochs = self._request.checkpoints, self._request.training.epochs
-            remove_unfinished(directory)
-            found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs)
-            for note in notes:
-                self._tell("log", message=note)
+            remove_unfinished(directory, self._fingerprint)
+            found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs, beat=self._beat)
+            self._warn(notes)
             choice = found or ""
-        self._uri = self._ranks.broadcast_text(choice)
-        return (self._load(self._uri) if self._uri else None), notes
+        self.uri = self._ranks.broadcast_text(choice)
+        return (self._load(self.uri, self._beat) if self.uri else None), notes
 
     def agree(self) -> Saved:
         """Gives every rank the state of rank 0, from which all start."""
         self._ranks.broadcast(self._state())
-        return Saved(weight_hash=self._ranks.same_hash(self._state(), where="at the start"), uri=self._uri)
+        return Saved(weight_hash=self._ranks.same_hash(self._state(), where="at the start"), uri=self.uri)
 
     def wishes(self) -> bool:
         """Whether this rank, whose clock counts, asks for a checkpoint; the ranks hear of it in the next step."""
@@ -97,7 +99,7 @@ class Saver:
         """Writes a checkpoint once the ranks have agreed on what they have. That of `kept_epoch` stays, however old it is."""
         self._wait()
         where = f"after step {at.step_in_epoch} of epoch {at.epoch + 1}" if at.step_in_epoch else f"after epoch {at.epoch}"
-        weight_hash = self._ranks.same_hash(self._state(), where=where)
+        weight_hash = self._ranks.same_hash(self._state(), where=where, beat=self._wait)
         uri: str | None = None
         if self._ranks.rank == 0:
             checkpoint = Checkpoint(
@@ -105,27 +107,55 @@ class Saver:
                 weights=tuple(variable.numpy() for variable in self._weights),
                 optimizer=tuple(variable.numpy() for variable in self._optimizer),
             )
-            beat = partial(self._tell, "checkpoint", epoch=at.epoch)
             uri = write_checkpoint(
-                self._request.checkpoints, checkpoint, keep=self._config.keep, kept_epoch=kept_epoch, beat=beat
+                self._request.checkpoints, checkpoint, keep=self._config.keep, kept_epoch=kept_epoch, beat=self._beat
             )
             if self._request.board is not None:
-                write_board(self._request.board, at.curve)
+                self._draw(self._request.board, at.curve)
         else:
             self._wait()
-        self._uri = self._ranks.broadcast_text(uri)
+        self.uri = self._ranks.broadcast_text(uri)
         self._saved_at = time.monotonic()
-        return Saved(weight_hash=weight_hash, uri=self._uri)
+        return Saved(weight_hash=weight_hash, uri=self.uri)
 
-    def go_back(self, epoch: int) -> tuple[Progress, Saved]:
-        """The state after `epoch` epochs, whose checkpoint was kept. Raises TrainingError where it is damaged."""
+    def go_back(self, epoch: int) -> tuple[tuple[Progress, Saved] | None, list[str]]:
+        """The state after `epoch` epochs, whose checkpoint was kept. None where that is damaged, and a remark which says so; then
+        all stays as it is."""
         self._wait()
-        uri = checkpoint_uri(self._request.checkpoints, epoch)
-        progress = self._load(uri)
-        return progress, Saved(weight_hash=self._ranks.same_hash(self._state(), where=f"after epoch {epoch}"), uri=uri)
+        choice: str | None = None
+        notes: list[str] = []
+        if self._ranks.rank == 0:
+            choice = checkpoint_uri(self._request.checkpoints, self._fingerprint, epoch)
+            try:
+                read_checkpoint(choice, self._wait)
+            except TrainingError as error:
+                if error.retry:
+                    raise
+                notes = [f"the best epoch's {choice} is passed over: {error.found}"]
+                self._warn(notes)
+                choice = ""
+        uri = self._ranks.broadcast_text(choice)
+        if not uri:
+            return None, notes
+        progress = self._load(uri, self._wait)
+        weight_hash = self._ranks.same_hash(self._state(), where=f"after epoch {epoch}", beat=self._wait)
+        return (progress, Saved(weight_hash=weight_hash, uri=uri)), notes
 
-    def _load(self, uri: str) -> Progress:
-        checkpoint = read_checkpoint(uri)
+    def _draw(self, directory: str, curve: Sequence[Point]) -> None:
+        """Pictures of a run are no reason to end it."""
+        try:
+            write_board(directory, curve)
+        except OSError as error:
+            if not self._board_fails:
+                self._warn([f"what TensorBoard shows is not written: {error}"])
+            self._board_fails = True
+
+    def _warn(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            self._tell("log", message=note, warns=True)
+
+    def _load(self, uri: str, beat: Beat) -> Progress:
+        checkpoint = read_checkpoint(uri, beat)
         assign(checkpoint.weights, self._weights, uri=uri)
         assign(checkpoint.optimizer, self._optimizer, uri=uri)
         return checkpoint.progress
@@ -133,6 +163,8 @@ class Saver:
     def _state(self) -> list[keras.Variable]:
         return [*self._weights, *self._optimizer]
 
+    def _beat(self) -> None:
+        self._tell("checkpoint")
+
     def _wait(self) -> None:
-        if self._ranks.world_size > 1:
-            self._tell("wait")
+        self._tell("wait")

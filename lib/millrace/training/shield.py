@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import threading
@@ -73,6 +72,7 @@ def quick_quiet_tasks() -> Iterator[None]:
 
             on_executor.MINIMUM_COMMAND_LIFETIME_S = 0.5
             # for the process that counts semaphores: of an aborted run it would say that some were left
+            warnings = os.environ.get("PYTHONWARNINGS")
             os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
             usual_hook, threading.excepthook = threading.excepthook, lambda _: None
             try:
@@ -80,6 +80,8 @@ def quick_quiet_tasks() -> Iterator[None]:
             finally:
                 threading.excepthook = usual_hook
                 del os.environ["PYTHONWARNINGS"]
+                if warnings is not None:
+                    os.environ["PYTHONWARNINGS"] = warnings
 
         return run_task
 
@@ -90,14 +92,35 @@ def quick_quiet_tasks() -> Iterator[None]:
         runner._make_mapper = usual
 
 
+@contextlib.contextmanager
+def gloo_is_there() -> Iterator[None]:
+    """While it lasts, Horovod believes that it was built with Gloo.
+
+    It would fork this process to import TensorFlow and ask it: seconds, noise on the terminal, and a fork beside threads.
+    A worker without Gloo says so itself.
+    """
+    import horovod.runner.launch
+
+    usual = horovod.runner.launch.gloo_built
+    horovod.runner.launch.gloo_built = lambda **_: True
+    try:
+        yield
+    finally:
+        horovod.runner.launch.gloo_built = usual
+
+
 class _StopRun(BaseException):
     """A signal came before Horovod had set its own handlers."""
 
 
 class HeldSignals:
-    """Notes SIGINT and SIGTERM while Horovod has its own handlers, which swallow them; then puts the old handlers back."""
+    """Notes SIGINT, SIGTERM and SIGHUP while a run lasts; then puts the old handlers back.
 
-    _WATCHED = (signal.SIGINT, signal.SIGTERM)
+    Horovod has handlers of its own for the first two, which swallow them and end the run. It knows nothing of SIGHUP, which is
+    turned into a SIGTERM for it; where SIGHUP is ignored, as under nohup, it stays so.
+    """
+
+    _WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __enter__(self) -> HeldSignals:
         self._came: Counter[int] = Counter()
@@ -106,8 +129,10 @@ class HeldSignals:
         self._writer.setblocking(False)
         self._old = {number: signal.getsignal(number) for number in self._WATCHED}
         self._raised = False
-        for number in self._WATCHED:
-            signal.signal(number, self._stop_start)
+        signal.signal(signal.SIGINT, self._stop_start)
+        signal.signal(signal.SIGTERM, self._stop_start)
+        if self._old[signal.SIGHUP] is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         # every signal's number is written here by the interpreter, whoever handles it
         self._old_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         return self
@@ -123,11 +148,13 @@ class HeldSignals:
         self._writer.close()
 
     def raise_what_came(self, *, own_terminations: int) -> None:
-        """KeyboardInterrupt for a SIGINT; a SIGTERM from outside is sent again, to the handler that it was meant for."""
+        """KeyboardInterrupt for a SIGINT; SIGHUP, and SIGTERM from outside, is sent again, to the handler it was meant for."""
         if self._came[signal.SIGINT]:
             raise KeyboardInterrupt
-        if self._came[signal.SIGTERM] > own_terminations:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if self._came[signal.SIGHUP]:
+            signal.raise_signal(signal.SIGHUP)
+        elif self._came[signal.SIGTERM] > own_terminations:
+            signal.raise_signal(signal.SIGTERM)
 
     def _stop_start(self, number: int, _frame: FrameType | None) -> Any:
         if not self._raised:  # a second one must not disturb the cleaning up

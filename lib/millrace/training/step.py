@@ -27,7 +27,7 @@ from millrace.training.reduction import Sum, add_up_in_half, horovod_sum
 
 STAGE = "training"
 _NUM_METRICS = 3  # sums of loss, weight and correct rows
-_NUM_SUMS = 4  # then the weight in the loss, which class weights are part of; behind them, the wishes for a checkpoint
+NUM_SUMS = 4  # then the weight in the loss, which class weights are part of; behind them, the wishes for a checkpoint
 _NOT_FINITE, _DONE, _SKIPPED = 0.0, 1.0, 2.0  # what has become of a step
 
 
@@ -164,7 +164,7 @@ class TrainStep:
         if self._world_size > 1:
             gradients, sums = self._all_reduce(gradients, sums)
         outcome = self._update(gradients, sums)
-        return tf.concat([[outcome], sums[:_NUM_METRICS], sums[_NUM_SUMS:]], axis=0)
+        return tf.concat([[outcome], sums[:_NUM_METRICS], sums[NUM_SUMS:]], axis=0)
 
     def _in_parts(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients and sums of the rank's rows, in as many parts as asked for; no part is empty."""
@@ -179,7 +179,7 @@ class TrainStep:
             return end, [one + other for one, other in zip(gradients, more, strict=True)], sums + more_sums
 
         nothing = [tf.zeros(variable.shape) for variable in self._variables]
-        start = (tf.constant(0), nothing, tf.zeros(_NUM_SUMS))
+        start = (tf.constant(0), nothing, tf.zeros(NUM_SUMS))
         # one part at a time: it is memory that is to be saved
         _, gradients, sums = tf.while_loop(lambda first, *_: first < num_rows, add_part, start, parallel_iterations=1)
         return gradients, sums

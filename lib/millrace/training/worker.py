@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
 
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, TrainingError
 from millrace.observe import is_secret_name
 from millrace.training.heartbeat import Heartbeat
 from millrace.training.request import TrainRequest
 
 _ALLOWED_NAMES = {
-    "CUDA_HOME",
-    "CUDA_VISIBLE_DEVICES",
-    "HOME",
-    "JAVA_HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "PATH",
-    "PYTHONHASHSEED",
-    "PYTHONPATH",
-    "PYTHONUNBUFFERED",
-    "TMPDIR",
-    "TZ",
-    "VIRTUAL_ENV",
+    *("CUDA_HOME", "CUDA_VISIBLE_DEVICES", "HOME", "JAVA_HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER"),
+    *("PYTHONHASHSEED", "PYTHONPATH", "PYTHONUNBUFFERED", "VIRTUAL_ENV"),
+    *("ARROW_DEFAULT_MEMORY_POOL", "ARROW_LIBHDFS_DIR", "CLASSPATH"),
+    # Not all that begins with HADOOP_: its options may hold passwords.
+    *("HADOOP_COMMON_HOME", "HADOOP_CONF_DIR", "HADOOP_HDFS_HOME", "HADOOP_HOME", "HADOOP_USER_NAME"),
+    *("KRB5CCNAME", "KRB5_CONFIG"),
+    *("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE"),
+    *("AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_REGION"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
+    *("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "GOOGLE_CLOUD_PROJECT"),
 }
+_FILES_WITH_SECRETS = {
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "HADOOP_TOKEN_FILE_LOCATION",
+}
+"""They hold no secret but where one lies, which whoever may read it needs."""
+_ADDRESSES = {
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    *("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "http_proxy", "no_proxy"),
+}
+"""Allowed where they hold neither user nor query."""
 # Of TensorFlow's own only these: Terraform hands secrets on in TF_VAR_ and TF_TOKEN_.
 _ALLOWED_PREFIXES = (
     "HOROVOD_",
@@ -43,14 +57,19 @@ _ALLOWED_PREFIXES = (
 )
 
 
-def is_allowed(name: str) -> bool:
-    """Whether a worker may keep this environment variable: it is on the list, and not called like a secret."""
+def is_allowed(name: str, value: str) -> bool:
+    """Whether a worker may keep this environment variable: it is on the list, and neither called like a secret nor an address
+    that may hold one."""
+    if name in _ADDRESSES:
+        return "@" not in value and "?" not in value
+    if name in _FILES_WITH_SECRETS:
+        return "\n" not in value and "{" not in value  # some put the credentials themselves there
     return (name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)) and not is_secret_name(name)
 
 
 def clean_environment(environment: MutableMapping[str, str]) -> None:
     """Drops every variable that is not on the allow-list, Horovod's own secret included, before anything else can read it."""
-    for name in [name for name in environment if not is_allowed(name)]:
+    for name in [name for name, value in environment.items() if not is_allowed(name, value)]:
         del environment[name]
 
 
@@ -60,20 +79,38 @@ def run_worker(request_json: str, address: tuple[str, int], token: str, *, gpus:
     `gpus` are the devices that Spark has assigned to this task. What fails is sent to the driver, then the process ends with code
     1: an exception that unwinds would wait for Horovod's other ranks.
     """
-    clean_environment(os.environ)
-    atexit.register(os._exit, 0)  # runs last, after Horovod's own: taking TensorFlow apart object by object costs seconds
-    rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
-    request = TrainRequest.from_json(request_json)
-    _set_devices(gpus, threads=request.training.threads_per_worker)
-    link = Heartbeat(address, token, rank)
+    link: Heartbeat | None = None
     try:
+        atexit.register(os._exit, 0)  # runs last, after Horovod's own: taking TensorFlow apart object by object costs seconds
+        clean_environment(os.environ)
+        rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
+        link = _connect(address, token, rank)
+        request = TrainRequest.from_json(request_json)
+        _set_devices(gpus, threads=request.training.threads_per_worker)
         result = _train(request, rank, world_size, link)
+        link.close()
     except BaseException as error:
-        link.send("error", error=_describe(error), collective=is_collective(error))
+        text = _describe(error)
+        if link is None:  # its output, which the driver keeps, is all that a worker has without one
+            sys.stderr.write(f"{text}\n")
+        else:
+            link.send("error", error=text, collective=is_collective(error))
         sys.stderr.flush()
         os._exit(1)
-    link.close()
     return result if rank == 0 else None
+
+
+def _connect(address: tuple[str, int], token: str, rank: int) -> Heartbeat:
+    try:
+        return Heartbeat(address, token, rank)
+    except OSError as error:
+        raise TrainingError(
+            "training",
+            expected=f"to reach the driver at {address[0]}:{address[1]}",
+            found=f"{error}, on {socket.gethostname()}",
+            remedy="Let executors connect to any port of the driver, and see that spark.driver.host is its name for them.",
+            retry=True,
+        ) from error
 
 
 def is_collective(error: BaseException) -> bool:
