@@ -80,7 +80,7 @@ def train_mask(rows: pd.DataFrame, *, keys: Path | None, seed: int) -> npt.NDArr
         drawn = np.random.default_rng(seed).random(len(rows)) < TRAIN_SHARE
         mask: npt.NDArray[np.bool_] = drawn & (rows["subset"] == "train").to_numpy()
         return mask
-    wanted = pd.MultiIndex.from_frame(pd.read_parquet(keys, columns=["subset", "index"]))
+    wanted = pd.MultiIndex.from_frame(pd.read_parquet(keys, columns=["subset", "index"], use_threads=False))
     found = pd.MultiIndex.from_frame(rows[["subset", "index"]]).isin(wanted)
     if found.sum() != len(wanted):
         sys.exit(f"{keys} names {len(wanted)} train rows, of which {found.sum()} are there")
