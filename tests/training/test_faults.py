@@ -91,9 +91,8 @@ def test_readers_of_a_killed_rank_end_too(spark, make_request, inject, log, undi
     readers = []
 
     def remember(pids):
-        readers.extend(
-            child for pid in pids.values() for child in psutil.Process(pid).children() if READER in child.cmdline()[-1]
-        )
+        children = [child for pid in pids.values() for child in psutil.Process(pid).children()]
+        readers.extend(child for child in children if READER in " ".join(child.cmdline()))
 
     loading = {"pool": "processes", "num_readers": 2}
     fault = inject(rank=1, what="kill", step=STEPS + STEPS // 2)
