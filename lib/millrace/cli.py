@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -167,6 +167,10 @@ def _for_json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """The console script."""
-    cli()
+    try:
+        cli()
+    except SystemExit as end:  # click's, always with a number
+        observe.end_process(int(end.code or 0))
+    raise AssertionError("click ends every command")

@@ -80,7 +80,7 @@ class Run:
         self.errors = folder / "stderr"
         with self.output.open("wb") as output, self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [WRAPPER, *options, script, *arguments],
+                ["env", "--default-signal=HUP", WRAPPER, *options, script, *arguments],  # which nohup would have ignored
                 cwd=folder,
                 env={**os.environ, name: value, "TMPDIR": str(folder)},
                 stdin=subprocess.DEVNULL,

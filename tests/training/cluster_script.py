@@ -7,11 +7,14 @@ for the workers' PYTHONPATH) and take_executor (after which step of the first ru
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pyspark.sql import SparkSession
 
 from millrace import observe
@@ -28,15 +31,17 @@ def take_executor(spark: SparkSession) -> None:
 
 
 def train(spark: SparkSession, run: dict[str, Any]) -> dict[str, Any]:
-    """One training: its result or its error, and when which worker said hello."""
+    """One training: its result or its error, when which worker said hello, what is left of them, and whether Ctrl-C works."""
     spark.sparkContext.environment["PYTHONPATH"] = run["planted"]
     hellos: list[float] = []
     taken: list[float] = []
     environments: list[str] = []
+    pids: list[int] = []
 
     def hear(event: Any) -> None:
         if event["kind"] == "hello":
             hellos.append(time.time())
+            pids.append(event["pid"])
             environments.append(Path(f"/proc/{event['pid']}/environ").read_text())
         if event["kind"] == "step" and event["step"] == run.get("take_executor") and not taken:
             taken.append(time.time())
@@ -48,7 +53,24 @@ def train(spark: SparkSession, run: dict[str, Any]) -> dict[str, Any]:
     except MillraceError as error:
         outcome["error"] = str(error)
         observe.LOG.error("%s", error)
+    outcome |= {"left": still_there(pids), "ctrl_c": ctrl_c_works()}
     return outcome | {"hellos": hellos, "taken": taken, "environments": environments}
+
+
+def still_there(pids: list[int]) -> list[int]:
+    """Workers that do not end by themselves within some seconds, also those whose executor is gone."""
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    return [process.pid for process in alive]
+
+
+def ctrl_c_works() -> bool:
+    """Whether SIGINT interrupts this process."""
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def main() -> None:

@@ -17,6 +17,9 @@ from typing import Any
 
 import psutil
 
+READER = "exec_in_new_process"
+"""What stands in the command of a reader process."""
+
 _PLANT = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -134,10 +137,14 @@ class Log(logging.Handler):
         self.times.append(record.created)
 
 
-def no_process_is_left() -> bool:
-    """Whether all of Horovod's processes under this one end by themselves within some seconds: workers, shells, middlemen."""
-    parts = ("horovod.spark.task", "multiprocessing.spawn")
+def no_process_is_left(fault: Path | None = None) -> bool:
+    """Whether all of a run's processes under this one end by themselves within some seconds: workers, their readers, shells,
+    middlemen. With the directory of a planted `fault`, those too that no longer hang together with this one."""
+    parts = ("horovod.spark.task", "multiprocessing.spawn", READER)
     mine = [process for process in psutil.Process().children(recursive=True) if any(part in _command(process) for part in parts)]
+    if fault is not None:
+        mine += [process for process in psutil.process_iter() if str(fault) in _environment(process)]
+        mine = [process for process in mine if "pyspark.daemon" not in _command(process)]
     _, alive = psutil.wait_procs(mine, timeout=10)
     return not alive
 
@@ -161,6 +168,13 @@ def _command(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+
+
+def _environment(process: psutil.Process) -> str:
+    try:
+        return Path(f"/proc/{process.pid}/environ").read_text(errors="replace")
+    except OSError:
         return ""
 
 

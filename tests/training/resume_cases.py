@@ -24,12 +24,15 @@ class Recorder:
     stop_after: int | None = None
     row_ids: list[tuple[int, int, tuple[str, ...]]] = field(default_factory=list)
     """(epoch, step in it, both from 0; the rank's rows)"""
+    learning_rates: list[tuple[int, float]] = field(default_factory=list)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Stops when the checkpoint of the step has been written: when the next thing is told."""
         later = kind == "step" and fields["step"] == self.stop_after_or_never() + 1
         if later or (kind == "validation" and fields["step"] == self.stop_after):
             raise StoppedError
+        if kind == "step":
+            self.learning_rates.append((fields["step"], fields["learning_rate"]))
 
     def stop_after_or_never(self) -> int:
         return -1 if self.stop_after is None else self.stop_after
@@ -59,8 +62,11 @@ class Lineage:
     weight_hash: str | None
     """None where the run has stopped before."""
     first_step: int | None
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[tuple[int, float], ...]
+    """(step, from 1 over all epochs; the rate that it was taken with)"""
     row_ids: tuple[tuple[int, int, tuple[str, ...]], ...]
+    rows: tuple[dict[str, Any], ...] = ()
+    """Of metrics/epochs, but for the speed."""
 
 
 def run_once(request: TrainRequest, ranks: Any, stop_after: int | None = None) -> Lineage:
@@ -72,9 +78,9 @@ def run_once(request: TrainRequest, ranks: Any, stop_after: int | None = None) -
         try:
             result = loop.train(request, ranks, tell=recorder.tell)
         except StoppedError:
-            return Lineage(None, None, (), tuple(recorder.row_ids))
-    rates = tuple(float(row["learning_rate"]) for row in result.rows)
-    return Lineage(result.weight_hash, result.first_step, rates, tuple(recorder.row_ids))
+            return Lineage(None, None, tuple(recorder.learning_rates), tuple(recorder.row_ids))
+    rows = tuple({name: value for name, value in row.items() if name != "rows_per_second"} for row in result.rows)
+    return Lineage(result.weight_hash, result.first_step, tuple(recorder.learning_rates), tuple(recorder.row_ids), rows)
 
 
 def as_rank(request_json: str, stops: Sequence[int]) -> tuple[Lineage, dict[int, tuple[Lineage, Lineage]]]:

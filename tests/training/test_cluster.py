@@ -171,6 +171,7 @@ def test_executor_that_is_killed_or_taken_away(digits_uri, tmp_path):
     assert results[1].weight_hash == results[0].weight_hash
     assert [result.first_epoch for result in results[:2]] == [1, 2]
     assert 2 <= results[2].first_epoch <= 100
+    assert [(outcome["left"], outcome["ctrl_c"]) for outcome in session.outcomes] == [([], True)] * 3
     moments = [happened_at(tmp_path / "fault"), session.outcomes[2]["taken"][0]]
     for outcome, moment in zip(session.outcomes[1:], moments, strict=True):
         assert min(hello for hello in outcome["hellos"] if hello > moment) - moment < 60

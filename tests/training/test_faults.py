@@ -11,13 +11,14 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from millrace.errors import LakeError, TrainingError
 from millrace.training.checkpoint import newest_checkpoint, read_checkpoint
 from millrace.training.launch import train_on_spark
 from tests.training.conftest import checkpoint_of, digits_request
-from tests.training.faults import Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
+from tests.training.faults import READER, Watcher, ctrl_c_works, handlers, happened_at, no_process_is_left
 
 pytestmark = pytest.mark.full
 
@@ -74,15 +75,33 @@ def test_killed_rank(spark, make_request, inject, log, undisturbed, num_workers,
     assert watcher.remarks == ([f"going on from {checkpoint_of(request, 1)}"] if epoch == 2 else [])
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("rank", "num_workers"), [(0, 2), (1, 2), (2, 3)])
 @pytest.mark.parametrize("step", [1, STEPS + STEPS // 2])
-def test_stopped_rank(spark, make_request, inject, log, undisturbed, rank, step):
+def test_stopped_rank(spark, make_request, inject, log, undisturbed, rank, num_workers, step):
     """Takes the heartbeat time-out, because nothing else notices a process that stands still."""
-    result = train_through(spark, make_request(num_workers=2, epochs=EPOCHS), inject(rank=rank, what="stop", step=step), log)
-    assert_same(result, undisturbed(2))
+    request = make_request(num_workers=num_workers, epochs=EPOCHS)
+    result = train_through(spark, request, inject(rank=rank, what="stop", step=step), log)
+    assert_same(result, undisturbed(num_workers))
     (line,) = log.lines
     assert line.startswith(f"rank {rank} said nothing for ")
-    assert f"rank {1 - rank}" not in line
+    assert line.partition(". Training")[0].count("rank") == 1
+
+
+def test_readers_of_a_killed_rank_end_too(spark, make_request, inject, log, undisturbed):
+    readers = []
+
+    def remember(pids):
+        children = [child for pid in pids.values() for child in psutil.Process(pid).children()]
+        readers.extend(child for child in children if READER in " ".join(child.cmdline()))
+
+    loading = {"pool": "processes", "num_readers": 2}
+    fault = inject(rank=1, what="kill", step=STEPS + STEPS // 2)
+    watcher = Watcher(lambda event: event["kind"] == "epoch", remember)
+    request = make_request(num_workers=2, epochs=EPOCHS, loading=loading)
+    assert_same(train_through(spark, request, fault, log, watcher=watcher), undisturbed(2))
+    assert len(readers) == 4
+    assert not any(reader.is_running() for reader in readers)
+    assert no_process_is_left(fault)
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])
@@ -116,11 +135,12 @@ def test_rank_that_hangs_before_its_first_step(spark, make_request, inject, log,
     assert "before its first step" in log.lines[0]
 
 
-def test_exception_in_a_rank_ends_the_run_at_once_with_its_whole_traceback(spark, make_request, inject, log, capfd):
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_exception_in_a_rank_ends_the_run_at_once_with_its_whole_traceback(spark, make_request, inject, log, capfd, num_workers):
     fault = inject(rank=1, what="raise", step=40)
     watcher = Watcher()
     with pytest.raises(TrainingError) as caught:
-        train_on_spark(spark, make_request(num_workers=2), on_event=watcher)
+        train_on_spark(spark, make_request(num_workers=num_workers), on_event=watcher)
     assert time.time() - happened_at(fault) < SECONDS
     text = str(caught.value)
     assert text.startswith("training: expected every rank to finish; found this in rank 1:\nTraceback (most recent call last):\n")
@@ -133,9 +153,10 @@ def test_exception_in_a_rank_ends_the_run_at_once_with_its_whole_traceback(spark
     assert ctrl_c_works()
 
 
-def test_loss_that_is_no_number(spark, make_request, log):
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_loss_that_is_no_number(spark, make_request, log, num_workers):
     optimizer = {"name": "sgd", "learning_rate": 1e30}
-    request = make_request(num_workers=2, optimizer=optimizer, checkpoints={"every_steps": 1})
+    request = make_request(num_workers=num_workers, optimizer=optimizer, checkpoints={"every_steps": 1})
     watcher = Watcher()
     with pytest.raises(TrainingError) as caught:
         train_on_spark(spark, request, on_event=watcher)
@@ -151,25 +172,26 @@ def test_loss_that_is_no_number(spark, make_request, log):
     assert read_checkpoint(kept).progress.step == 1
     assert watcher.all_gone()
     assert no_process_is_left()
+    assert ctrl_c_works()
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "flipped"])
-def test_damaged_checkpoint(spark, make_request, inject, log, undisturbed, damage):
-    request = make_request(num_workers=2, epochs=EPOCHS, checkpoints={"every_steps": 20})
+@pytest.mark.parametrize(("damage", "num_workers"), [("torn", 2), ("empty", 2), ("flipped", 2), ("torn", 3)])
+def test_damaged_checkpoint(spark, make_request, inject, log, undisturbed, damage, num_workers):
+    request = make_request(num_workers=num_workers, epochs=EPOCHS, checkpoints={"every_steps": 20})
     # after step 45 the newest checkpoint is of step 40, the one before of the first epoch's end
     fault = inject(rank=0, what=damage, checkpoints=request.checkpoints, step=45)
     watcher = Watcher()
     result = train_through(spark, request, fault, log, watcher=watcher)
-    assert_same(result, undisturbed(2))
+    assert_same(result, undisturbed(num_workers))
     assert result.first_step == STEPS + 1
     (note,) = result.notes
     assert note.startswith(f"{checkpoint_of(request, 1, 8)} is passed over: ")
     assert watcher.remarks == [note, f"going on from {checkpoint_of(request, 1)}"]
 
 
-@pytest.mark.parametrize("how", ["vacuumed", "rewritten"])
-def test_table_that_goes_away_under_the_run(spark, tmp_path, digits_copy, how):
-    request = digits_request(digits_copy, tmp_path / "checkpoints", num_workers=2, epochs=200)
+@pytest.mark.parametrize(("how", "num_workers"), [("vacuumed", 2), ("rewritten", 2), ("vacuumed", 3)])
+def test_table_that_goes_away_under_the_run(spark, tmp_path, digits_copy, how, num_workers):
+    request = digits_request(digits_copy, tmp_path / "checkpoints", num_workers=num_workers, epochs=200)
 
     def spoil(_pids):
         for file in Path(digits_copy).rglob("*train*/*.parquet"):
@@ -185,6 +207,7 @@ def test_table_that_goes_away_under_the_run(spark, tmp_path, digits_copy, how):
     assert "The table was vacuumed, rewritten or damaged under the run" in str(caught.value)
     assert watcher.all_gone()
     assert no_process_is_left()
+    assert ctrl_c_works()
 
 
 def test_ctrl_c_in_a_restarted_run_ends_it(spark, make_request, inject):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from millrace.config.network import CnnConfig
 from millrace.loading.epoch import EpochPlan
 from millrace.training.checkpoint import read_checkpoint
 from millrace.training.ranks import Ranks
@@ -52,12 +54,17 @@ def check(request: TrainRequest, found: list[tuple[Lineage, dict[int, tuple[Line
     planned = planned_batches(request)
     (whole_hash,) = {whole.weight_hash for whole, _ in found}
     assert global_batches([whole for whole, _ in found]) == planned
+    (rates,) = {whole.learning_rates for whole, _ in found}
+    assert [step for step, _ in rates] == list(range(1, 2 * NUM_STEPS + 1))
+    assert len({rate for _, rate in rates}) > NUM_STEPS
     for stop in found[0][1]:
         stopped = global_batches([parts[stop][0] for _, parts in found])
         rest = [parts[stop][1] for _, parts in found]
         assert {lineage.weight_hash for lineage in rest} == {whole_hash}, stop
         assert {lineage.first_step for lineage in rest} == {stop + 1}
-        assert {lineage.learning_rates for lineage in rest} == {found[0][0].learning_rates}
+        assert {parts[stop][0].learning_rates for _, parts in found} == {rates[:stop]}
+        assert {lineage.learning_rates for lineage in rest} == {rates[stop:]}
+        assert [lineage.rows for lineage in rest] == [found[0][0].rows] * len(rest)
         # the stopped run has read one step more than it has kept, unless it stopped at an epoch's end
         kept = dict(list(stopped.items())[:stop])
         assert kept | global_batches(rest) == planned
@@ -75,13 +82,18 @@ def test_one_rank(make_request):
     check(request, [(whole, parts)])
 
 
-@pytest.mark.parametrize("world_size", [2, pytest.param(3, marks=pytest.mark.full)])
-def test_several_ranks_and_then_others(make_request, tmp_path, world_size):
+@pytest.mark.parametrize(
+    ("world_size", "stops"),
+    [(2, (17,)), pytest.param(2, STOPS, marks=pytest.mark.full), pytest.param(3, STOPS, marks=pytest.mark.full)],
+)
+def test_several_ranks_and_then_others(make_request, world_size, stops):
     """Real processes: a whole run, one that goes on from a step in the middle, and one on other numbers of ranks."""
     request = request_of(make_request)
-    stops = STOPS if world_size == 3 else (17,)
     found = run_ranks(world_size, as_rank, request.to_json(), stops)
     check(request, found)
+    alone = run_once(request_of(make_request, directory="alone"), Ranks(rank=0, world_size=1))
+    for mine, theirs in zip(alone.rows, found[0][0].rows, strict=True):
+        assert mine == theirs | {"value": pytest.approx(theirs["value"], rel=1e-5)}
     for others in (1, 5 - world_size):  # 3 after 2, 2 after 3
         again = request_of(make_request, directory=f"on-{others}")
         copy_until(*(Path(checkpoint_of(each, 0)).parent for each in (request, again)), step=17)
@@ -91,11 +103,28 @@ def test_several_ranks_and_then_others(make_request, tmp_path, world_size):
             lineages = run_ranks(others, goes_on_as_rank, again.to_json())
         planned = planned_batches(request)
         assert global_batches(lineages) == {place: rows for place, rows in planned.items() if place >= (0, 17)}
-        assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates}
+        assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates[17:]}
         for step in range(18, 38):
             mine, other = (weights_after(each, step) for each in (again, request))
             for one, two in zip(mine, other, strict=True):
                 np.testing.assert_allclose(one, two, rtol=0, atol=1e-5, err_msg=f"after step {step}")
+
+
+@pytest.mark.full
+def test_goes_on_bit_for_bit_on_two_ranks_with_every_option(make_request):
+    """Batch norm, dropout, micro-batches and a loss scale: two ranks stop within an epoch; each checkpoint after it is the same.
+
+    Takes two Horovod runs of 64 checkpoints each."""
+    settings = {"batch_size": 48, "micro_batches": 2, "precision": "mixed_float16", "compression": "fp16"}
+    model = CnnConfig(filters=(4,), hidden=(16,), batch_norm=True, dropout=0.3)
+    request = replace(request_of(make_request, **settings), model=model)
+    check(request, run_ranks(2, as_rank, request.to_json(), (17,)))
+    again = replace(request, checkpoints=f"{request.checkpoints}-2-17")
+    for step in range(1, 2 * NUM_STEPS + 1):
+        one, two = (read_checkpoint(checkpoint_of(each, *divmod(step, NUM_STEPS))) for each in (request, again))
+        assert one.progress.num_rows_seen == two.progress.num_rows_seen
+        for mine, other in zip(one.weights + one.optimizer, two.weights + two.optimizer, strict=True):
+            np.testing.assert_array_equal(mine, other, err_msg=f"after step {step}")
 
 
 def copy_until(source: Path, target: Path, *, step: int) -> None:

@@ -33,11 +33,7 @@ INTERRUPTED = 130
 def main(flow: Flow, description: str) -> NoReturn:
     """Runs a flow as this process and ends it with the flow's exit code."""
     take_signals()
-    code = run(flow, description, sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads of libraries (gRPC, TensorFlow, Horovod) may still wait for something; nothing of ours is left to do.
-    os._exit(code)
+    observe.end_process(run(flow, description, sys.argv[1:]))
 
 
 def run(flow: Flow, description: str, argv: Sequence[str], *, spark: SparkSession | None = None) -> int:
