@@ -132,7 +132,7 @@ class TrainStep:
 
         features: (rows, *shape), labels: (rows,), weights: (rows,), the first two aligned to 64 bytes. A step of weight 0, and
         one with gradients too large for the loss scale, changes no weight. Raises TrainingError where a gradient or the loss is
-        not finite, on every rank alike and before any weight is changed.
+        not finite, on every rank alike and before any weight is changed. (Batch norm's moving statistics change in any case.)
         """
         seeds = dropout_seeds(self._options.seed, step=step, rank=self._rank, count=len(self._seeds))
         rest = (weights, np.float32(learning_rate), seeds, np.float32(wish))
