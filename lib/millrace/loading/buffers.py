@@ -45,7 +45,7 @@ def make_buffer(spec: ColumnSpec, rows: int) -> Buffer:
 
 def aligned_empty(rows: int, spec: ColumnSpec) -> npt.NDArray[Any]:
     """An array (rows, *spec.shape) with undefined content that starts on a 64-byte boundary (strings aside)."""
-    return _aligned((rows, *spec.shape), spec.numpy_dtype)
+    return aligned_array((rows, *spec.shape), spec.numpy_dtype)
 
 
 def assemble(spec: ColumnSpec, buffer: Buffer, chosen: Ints, padded_rows: int) -> tuple[npt.NDArray[Any], Ints | None]:
@@ -61,7 +61,7 @@ def assemble(spec: ColumnSpec, buffer: Buffer, chosen: Ints, padded_rows: int) -
         lengths = np.zeros(padded_rows, dtype=np.int64)
         lengths[: chosen.size] = known
         shape = (padded_rows, spec.bucket(int(lengths.max(initial=0))), *spec.shape)
-    batch = _aligned(shape, spec.numpy_dtype)
+    batch = aligned_array(shape, spec.numpy_dtype)
     buffer.take(chosen, batch[: chosen.size])
     if chosen.size < padded_rows:
         batch[chosen.size :] = "" if batch.dtype.hasobject else spec.padding
@@ -111,7 +111,8 @@ class _Ragged:
             out[row, : end - start] = self._values[start:end]
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """An array with undefined content that starts on a boundary of ALIGNMENT bytes (objects aside)."""
     if dtype.hasobject:
         return np.empty(shape, dtype=object)
     num_bytes = math.prod(shape) * dtype.itemsize

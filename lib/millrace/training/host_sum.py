@@ -30,11 +30,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from millrace.loading.buffers import aligned_array
 from millrace.training.reduction import CHUNK_BYTES, Piece, chunks_of
 
 Numbers = npt.NDArray[np.floating[Any]]
 
-_ALIGNMENT = 64
 _TOKEN_BYTES = 16
 _ADDRESS_BYTES = 64
 _HEADER_BYTES = 64
@@ -59,7 +59,7 @@ class HostSum:
         """A `Sum`. What it gives is valid until the graph that it is in runs again."""
         shapes = [tuple(tensor.shape) for tensor in tensors]
         dtype = tensors[0].dtype
-        totals = [_aligned(math.prod(shape), dtype.as_numpy_dtype) for shape in shapes]
+        totals = [aligned_array((math.prod(shape),), np.dtype(dtype.as_numpy_dtype)) for shape in shapes]
         flat = [tf.reshape(tensor, [-1]) for tensor in tensors]
         summed = tf.numpy_function(
             lambda *numbers: self.add(numbers, totals), flat, [dtype] * len(flat), stateful=True, name=name
@@ -166,10 +166,3 @@ def _places(chunk: Sequence[Piece]) -> list[slice]:
     """Where each piece lies in a slot: one behind the other."""
     ends = list(accumulate(piece.end - piece.first for piece in chunk))
     return [slice(first, end) for first, end in pairwise([0, *ends])]
-
-
-def _aligned(size: int, dtype: npt.DTypeLike) -> Numbers:
-    """Room for `size` numbers that TensorFlow takes as it is, without a copy."""
-    room = np.empty(size * np.dtype(dtype).itemsize + _ALIGNMENT, np.uint8)
-    first = -room.ctypes.data % _ALIGNMENT
-    return room[first : first + room.size - _ALIGNMENT].view(dtype)
