@@ -7,14 +7,13 @@ for the workers' PYTHONPATH) and take_executor (after which step of the first ru
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
+from faults import ctrl_c_works  # it is submitted as a script: its own directory is on the path
 from pyspark.sql import SparkSession
 
 from millrace import observe
@@ -61,16 +60,6 @@ def still_there(pids: list[int]) -> list[int]:
     """Workers that do not end by themselves within some seconds, also those whose executor is gone."""
     _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
     return [process.pid for process in alive]
-
-
-def ctrl_c_works() -> bool:
-    """Whether SIGINT interrupts this process."""
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
-    except KeyboardInterrupt:
-        return True
-    return False
 
 
 def main() -> None:
