@@ -9,19 +9,19 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
-from millrace.config.models import SourceConfig
 from millrace.config.places import Places
+from millrace.config.sources import CsvSource, IdxSource
 from millrace.contracts.table import load_contract
 from millrace.errors import SourceError, find_in
 from millrace.lake.ledger import RawFile
 from millrace.sources import csv
 from millrace.sources.files import identify, list_files
-from millrace.sources.read import check_files, files_of, read_rows
+from millrace.sources.read import source_of
 from millrace.sources.samples import write_digits
 from tests.factories import idx_images, idx_labels, make_contract, write_file
 
-CSV = SourceConfig.model_validate({"name": "tiny", "format": "csv", "path": "/x", "schema": "tiny_raw"})
-IDX = SourceConfig.model_validate({"name": "tiny", "format": "idx", "path": "/x", "schema": "tiny_raw"})
+CSV = source_of(CsvSource.model_validate({"name": "tiny", "format": "csv", "path": "/x", "schema": "tiny_raw"}))
+IDX = source_of(IdxSource.model_validate({"name": "tiny", "format": "idx", "path": "/x", "schema": "tiny_raw"}))
 
 
 def test_files(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_files(tmp_path: Path) -> None:
     assert found(f"{root}/*.csv") == ["b.csv"]
     assert found(f"{root}/g.txt") == ["g.txt"]
     assert found(f"{root}/none") == []
-    assert files_of(CSV, str(root)) == list_files(str(root), csv.SUFFIXES)
+    assert CSV.find(str(root)) == list_files(str(root), csv.SUFFIXES)
 
 
 def test_files_are_identified_by_content(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_files_are_identified_by_content(tmp_path: Path) -> None:
 
 def test_csv_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     paths = [write_file(tmp_path / "a.csv", "id,name\n1,a\n2\n"), write_file(tmp_path / "b.csv.gz", "name,id\nc,3\n")]
-    check_files(CSV, paths, make_contract())
-    found = read_rows(spark, CSV, paths, make_contract()).orderBy("_source_file", "id")
+    CSV.check(paths, make_contract())
+    found = CSV.rows(spark, paths, make_contract()).orderBy("_source_file", "id")
     expected = [
         (None, None, paths[0], "too_few_fields", "1 fields where the header has 2", "2"),
         ("1", "a", paths[0], None, None, None),
@@ -65,7 +65,7 @@ def test_a_damaged_file_reaches_the_driver_as_one_error(spark: SparkSession, tmp
     columns = {"subset": {"type": "string"}, "index": {"type": "int"}, "image": {"type": "binary"}, "digit": {"type": "int"}}
     images = write_file(tmp_path / "t-images-idx3-ubyte", idx_images(2)[:-3])
     labels = write_file(tmp_path / "t-labels-idx1-ubyte", idx_labels([1, 2]))
-    rows = read_rows(spark, IDX, [images, labels], make_contract(columns))
+    rows = IDX.rows(spark, [images, labels], make_contract(columns))
     with pytest.raises(Exception, match="millrace-error") as caught:
         rows.collect()
     error = find_in(str(caught.value))
@@ -81,7 +81,7 @@ def test_the_digits_are_written_once(tmp_path: Path) -> None:
     write_digits(str(directory))
     paths = list_files(str(directory), csv.SUFFIXES)
     contract = load_contract("digits_raw", Places.standard())
-    check_files(CSV, paths, contract)
+    CSV.check(paths, contract)
     rows = [row for path in paths for batch in csv.read(path, contract) for row in batch.to_pylist()]
     assert len(rows) == 1_797 + 5
     assert sorted(row["_rule"] for row in rows if row["_rule"]) == ["too_few_fields", "too_many_fields"]

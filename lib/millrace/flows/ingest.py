@@ -19,8 +19,9 @@ from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze, rejects_of_source
 from millrace.lake.write import write_nights
-from millrace.sources import read as sources
-from millrace.sources.files import exists, identify
+from millrace.sources.files import exists
+from millrace.sources.read import source_of
+from millrace.sources.reader import RawSource
 from millrace.sources.samples import SAMPLES
 
 STEP = "ingest"
@@ -58,7 +59,8 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     """
     source = context.config.source
     check_same_source(context)
-    paths = sources.files_of(source, context.source_path)
+    raw = source_of(source)
+    paths = raw.find(context.source_path)
     standing = standing_ingest(ledger, source.name, context.run.night)
     gone = [file.path for file in standing.inputs.files if file.path not in paths] if standing else []
     if standing is not None and gone:
@@ -75,8 +77,8 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
             retry=source.on_missing == "retry",
         )
     taken = taken_by_other_nights(ledger, source.name, context.run.night)
-    new = tuple(file for file in identify(paths) if (file.path, file.sha256) not in taken)
-    sources.check_files(source, [file.path for file in new], context.contract)
+    new = tuple(file for file in raw.identify(paths) if (file.path, file.sha256) not in taken)
+    raw.check([file.path for file in new], context.contract)
     return books.Inputs(files=new)
 
 
@@ -130,6 +132,7 @@ def _definition(context: Context) -> dict[str, str]:
 def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Reads tonight's files into bronze and their broken rows into quarantine."""
     source, table = context.config.source, bronze(context.config.source.name)
+    raw = source_of(source)
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         standing = attempt.ledger.version_of(table)
@@ -139,16 +142,15 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     )
     paths = [file.path for file in attempt.inputs.files]
     refuse_gone(attempt.inputs.files)
-    with cached(sources.read_rows(context.spark(), source, paths, context.contract)) as rows:
+    with cached(raw.rows(context.spark(), paths, context.contract)) as rows:
         tally = rejects.count(rows)
         tagged = rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")})
         rejected = rejects.as_quarantine(tagged, attempt)
         where = rejects.write(attempt, rejects_of_source(source.name), rejected, [context.run.night], tally)
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
-    refuse_changed(attempt.inputs.files)
-    known = ("too_few_fields", "too_many_fields", "column_added", "not_utf8")
-    quality = rejects.write_data_quality(attempt, written, tally, known=known)
+    refuse_changed(raw, attempt.inputs.files)
+    quality = rejects.write_data_quality(attempt, written, tally, known=raw.rules)
     return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
 
 
@@ -160,10 +162,10 @@ def refuse_gone(files: tuple[books.RawFile, ...]) -> None:
             raise SourceError(STEP, expected=f"the file {file.path}, which this night took", found="none", remedy=remedy)
 
 
-def refuse_changed(files: tuple[books.RawFile, ...]) -> None:
+def refuse_changed(raw: RawSource, files: tuple[books.RawFile, ...]) -> None:
     """Raises SourceError (retry) where a file is no longer what the ledger says was read."""
     refuse_gone(files)
-    for before, now in zip(files, identify([file.path for file in files]), strict=True):
+    for before, now in zip(files, raw.identify([file.path for file in files]), strict=True):
         if before != now:
             raise SourceError(
                 STEP,

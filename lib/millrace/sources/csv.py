@@ -7,6 +7,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO
 
 import fsspec
@@ -14,11 +15,38 @@ import pyarrow as pa
 
 from millrace.contracts.table import TableContract
 from millrace.errors import ContractError, SourceError
+from millrace.sources.reader import REJECTS
 
 SUFFIXES = (".csv", ".csv.gz")
 _BATCH_ROWS = 10_000
 _FIELD_BYTES = 64 * 1024**2
-REJECTS = ("_rule", "_reason", "_record")
+
+
+RULES = ("too_few_fields", "too_many_fields", "column_added", "not_utf8")
+
+
+@dataclass(frozen=True)
+class CsvReader:
+    """CSV files as a `FileReader`."""
+
+    suffixes: tuple[str, ...] = SUFFIXES
+    rules: tuple[str, ...] = RULES
+
+    def units(self, paths: Sequence[str]) -> list[str]:
+        """Whole files."""
+        return list(paths)
+
+    def check(self, unit: str, contract: TableContract) -> None:
+        """See `check`."""
+        check(unit, contract)
+
+    def arrow_schema(self, contract: TableContract) -> pa.Schema:
+        """See `arrow_schema`."""
+        return arrow_schema(contract)
+
+    def read(self, unit: str, contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """See `read`."""
+        return read(unit, contract)
 
 
 def arrow_schema(contract: TableContract) -> pa.Schema:

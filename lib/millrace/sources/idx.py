@@ -10,7 +10,8 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, cast
 
 import fsspec
@@ -19,12 +20,37 @@ import pyarrow as pa
 
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
+from millrace.sources.reader import REJECTS
 
 SUFFIXES = ("-ubyte", "-ubyte.gz")
 _IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 64 * 1024**2  # also the largest image: a damaged header could ask for more than there is memory
 _COLUMNS = ("subset", "index", "image", "digit")
+
+
+@dataclass(frozen=True)
+class IdxReader:
+    """Pairs of idx files as a `FileReader`."""
+
+    suffixes: tuple[str, ...] = SUFFIXES
+    rules: tuple[str, ...] = ()
+
+    def units(self, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """Images and labels together."""
+        return pairs(list(paths))
+
+    def check(self, unit: tuple[str, str], contract: TableContract) -> None:
+        """See `check`."""
+        check(unit, contract)
+
+    def arrow_schema(self, contract: TableContract) -> pa.Schema:
+        """See `arrow_schema`."""
+        return arrow_schema(contract)
+
+    def read(self, unit: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """See `read`."""
+        return read(unit, contract)
 
 
 def pairs(paths: list[str]) -> list[tuple[str, str]]:
@@ -48,7 +74,7 @@ def pairs(paths: list[str]) -> list[tuple[str, str]]:
 def arrow_schema(contract: TableContract) -> pa.Schema:
     """subset, index, image, digit in the contract's types, and the images' file. Broken files end the step."""
     fields = [contract.arrow_schema.field(name).with_nullable(True) for name in _COLUMNS]
-    rejects = [pa.field(name, pa.string()) for name in ("_source_file", "_rule", "_reason", "_record")]
+    rejects = [pa.field(name, pa.string()) for name in ("_source_file", *REJECTS)]
     return pa.schema([*fields, *rejects])
 
 
