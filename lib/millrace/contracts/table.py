@@ -101,6 +101,8 @@ class TableContract(Named):
     grain: str
     """What one row is."""
     key: tuple[Column, ...] | None = None
+    upsert: bool = False
+    """Of rows with one key the newest night's stays, and takes the place of an older one; without it the earliest stays."""
     columns: dict[Column, ColumnContract] = Field(min_length=1)
     checks: tuple[Check, ...] = ()
     evolution: Evolution = Evolution()
@@ -114,6 +116,12 @@ class TableContract(Named):
             if kind not in EXACT:
                 why = "a float has no exact text" if kind in FLOATS else f"only {', '.join(EXACT)} tell rows apart"
                 raise ValueError(f"the key column '{name}' is a {kind}; {why}, take another key")
+        return self
+
+    @model_validator(mode="after")
+    def _upsert_has_a_key(self) -> TableContract:
+        if self.upsert and not self.key:
+            raise ValueError("upsert goes with a key, by which a newer row knows the older one")
         return self
 
     @model_validator(mode="after")

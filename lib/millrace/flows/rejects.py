@@ -66,10 +66,17 @@ def as_quarantine(rows: DataFrame, attempt: Attempt) -> DataFrame:
 
 
 def write(
-    attempt: Attempt, table: str, rejected: DataFrame, nights: Sequence[str], tally: Tally, *, rebuild: bool = False
+    attempt: Attempt,
+    table: str,
+    rejected: DataFrame,
+    nights: Sequence[str],
+    tally: Tally,
+    *,
+    rebuild: bool = False,
+    has_more: bool = False,
 ) -> tuple[TableVersion, ...]:
-    """Replaces the rejects of `nights`. Nothing is written where there are none and never were."""
-    if not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
+    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and never were."""
+    if not has_more and not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
         standing = attempt.ledger.version_of(table)
         return () if standing is None else (TableVersion(table, standing),)
     return (write_nights(attempt, table, rejected.coalesce(1), nights, rebuild=rebuild, keep_unfinished=True),)
