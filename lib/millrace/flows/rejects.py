@@ -49,14 +49,14 @@ def count(rows: DataFrame) -> Tally:
     return Tally(sum(row["count"] for row in found), by_action["quarantined"], by_action["dropped"])
 
 
-def as_quarantine(rows: DataFrame, attempt: Attempt) -> DataFrame:
-    """One row per row that was not kept, in the columns of quarantine/."""
+def as_quarantine(rows: DataFrame, attempt: Attempt, *, stage: str | None = None) -> DataFrame:
+    """One row per row that was not kept, in the columns of quarantine/. `stage` is the step where none is named."""
     night = F.col("_night") if "_night" in rows.columns else F.lit(attempt.run.night)
     return rows.filter(F.col("_rule").isNotNull()).select(
         "row_id",
         F.when(F.col("_action") == "quarantined", F.col("_record")).alias("record"),
         F.col("_source_file").alias("source_file"),
-        F.lit(attempt.step).alias("stage"),
+        F.lit(stage or attempt.step).alias("stage"),
         F.col("_rule").alias("rule"),
         F.col("_reason").alias("reason"),
         F.col("_action").alias("action"),
