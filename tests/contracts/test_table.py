@@ -178,6 +178,40 @@ def test_unknown_contract_offers_the_nearest() -> None:
             "config: expected features to name a column with a tensor of uint8; found digit has none. Give it one in tiny_raw.",
         ),
         (
+            {"label": {"column": "image", "kind": "number"}},
+            image_contract(),
+            "config: expected label to name a column of numbers; found binary. Take another label, or label.kind class.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}},
+            image_contract(),
+            "config: expected training.loss to name mse or mae, since the label is a number; found cross_entropy. "
+            "Change training.loss or label.kind.",
+        ),
+        (
+            {"training": {"loss": "mae"}},
+            image_contract(),
+            "config: expected training.loss to name cross_entropy, since the label is a class; found mae. "
+            "Change training.loss or label.kind.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}, "training": {"loss": "mse", "class_weights": "balanced"}},
+            image_contract(),
+            "config: expected training.class_weights to name nothing, since the label is a number; found some. Leave it out.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}, "training": {"loss": "mse", "early_stop": {"metric": "accuracy"}}},
+            image_contract(),
+            "config: expected training.early_stop.metric to name loss, mae, rmse, since the label is a number; found accuracy. "
+            "Take one of these.",
+        ),
+        (
+            {"features": [{"column": "x", "encode": "vector", "shape": [2, 3]}]},
+            image_contract(columns={"x": {"type": "binary", "tensor": {"dtype": "float32", "shape": [2, 3]}}}),
+            "config: expected features to name a vector of shape [size] without a divisor; "
+            "found shape [2, 3] and divisor 1. Give its length, and scale it before.",
+        ),
+        (
             {"training": {"batch_size": 8, "virtual_shards": 3}},
             image_contract(),
             "config: expected training.virtual_shards to name a divisor of training.batch_size; found 8 % 3 = 2. Change one of them.",
