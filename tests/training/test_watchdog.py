@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from collections import deque
+from dataclasses import replace
 
 import pytest
 
 from millrace.config.training import TrainingConfig
 from millrace.training.listener import RankState
-from millrace.training.watchdog import silent_ranks
+from millrace.training.watchdog import Watchdog, silent_ranks
 
 CONFIG = TrainingConfig(heartbeat_timeout_seconds=10, first_step_timeout_seconds=120)
 
@@ -66,3 +71,41 @@ def state(
 )
 def test_silent_ranks(states, silent):
     assert list(silent_ranks({state.rank: state for state in states}, CONFIG, 1000.0)) == silent
+
+
+class LostServer:
+    """A server whose only rank is gone."""
+
+    callback_error = None
+
+    def __init__(self) -> None:
+        self.hung_up = threading.Event()
+
+    def states(self) -> dict[int, RankState]:
+        return {0: replace(state(0, "step", ago=0), connected=False)}
+
+    def errors(self) -> dict[int, str]:
+        return {}
+
+    def hang_up(self) -> None:
+        self.hung_up.set()
+
+
+def test_its_signals_are_counted_as_they_are_sent(monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *call: sent.append(call))
+    server = LostServer()
+    with Watchdog(server, CONFIG, num_ranks=1) as watchdog:
+        server.hung_up.wait(10)
+        watchdog._thread.join(10)
+    assert (watchdog.num_terminations, sent) == (1, [(os.getpid(), signal.SIGTERM)])
+
+
+def test_an_attempt_that_has_ended_gets_no_signal(monkeypatch):
+    """A SIGTERM from outside has ended the ranks; whoever looks at it afterwards must not take it for the watchdog's."""
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("it sent a signal"))
+    server = LostServer()
+    with Watchdog(server, CONFIG, num_ranks=1) as watchdog:
+        time.sleep(0.5)  # it has seen the loss, and waits for what else the ranks have to say
+    assert server.hung_up.is_set()
+    assert (watchdog.reason, watchdog.num_terminations) == ("rank 0 ended without a word, after step 5 in epoch 0", 0)

@@ -48,7 +48,7 @@ def run_attempt(
                 raised = error
         server.hang_up()
         _wait_until_gone(server)
-    signals.raise_what_came(own_terminations=int(watchdog.reason is not None))
+    signals.raise_what_came(own_terminations=watchdog.num_terminations)
     if server.callback_error is not None:
         raise server.callback_error
     if isinstance(raised, KeyboardInterrupt):

@@ -67,6 +67,8 @@ class Watchdog:
         """Why the attempt was aborted; None where it was not."""
         self.aborted_at = 0.0
         """When it was aborted, of time.monotonic()."""
+        self.num_terminations = 0
+        """How often it has sent SIGTERM to this process."""
         self.silent: tuple[int, ...] = ()
         """The ranks that it was aborted for because they said nothing."""
 
@@ -87,6 +89,7 @@ class Watchdog:
             self.reason, self.aborted_at = reason, time.monotonic()
             self._server.hang_up()
             if not self._stop.is_set():
+                self.num_terminations += 1
                 os.kill(os.getpid(), signal.SIGTERM)
             return
 
