@@ -129,3 +129,23 @@ def test_rows_dropped_for_a_night_that_changes_come_back(pipelines: Pipelines) -
     pipelines.write("a.csv", 1)
     assert pipelines.call(FIRST, "--force") == [0, 0]
     assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (SECOND, 2): 1, (SECOND, 3): 1})
+
+
+def test_changed_and_late_files_are_reported(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    pipelines.write("a.csv", 1)
+    assert pipelines.call(SECOND, steps=("ingest",)) == [0]
+    assert "late" not in capsys.readouterr().err
+    pipelines.write("a.csv", 2)
+    pipelines.write("b.csv", 3)
+    assert pipelines.call(FIRST, steps=("ingest",)) == [0]
+    said = capsys.readouterr().err
+    assert "ingest: 1 files (a.csv) have changed since another night took them; their rows come again" in said
+    assert f"ingest: 2 files (a.csv, b.csv) come late: {SECOND} has been ingested already" in said
+    rows = log.read_rows(pipelines.lake.path("metrics/data_quality")).to_pylist()
+    found = {(row["_night"], row["rule"]): (row["num_failed"], row["num_checked"]) for row in rows if "file_" in row["rule"]}
+    assert found == {
+        (SECOND, "file_changed"): (0, 1),
+        (SECOND, "file_late"): (0, 1),
+        (FIRST, "file_changed"): (1, 2),
+        (FIRST, "file_late"): (2, 2),
+    }

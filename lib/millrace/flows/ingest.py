@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pyspark import StorageLevel
@@ -25,6 +25,11 @@ from millrace.sources.reader import RawSource
 from millrace.sources.samples import SAMPLES
 
 STEP = "ingest"
+_NOT_THE_ROWS = {"path", "sample", "on_missing"}
+"""Of a source: what does not decide which rows a file has. Files count by their content, wherever they lie."""
+CHANGED, LATE = "file_changed", "file_late"
+"""Rules that files break, and not rows: a file that another night has taken with other content, and one that comes when a newer
+night has been ingested already. Both are taken, and reported."""
 
 
 def step(context: Context) -> protocol.Step:
@@ -33,7 +38,7 @@ def step(context: Context) -> protocol.Step:
     return protocol.Step(
         name=STEP,
         lock=f"source-{source.name}",
-        sections=[source.name, source.format, context.contract, context.run.night],
+        sections=[source.model_dump(mode="json", exclude=_NOT_THE_ROWS), context.contract, context.run.night],
         find_inputs=lambda ledger: find_files(context, ledger),
         work=lambda attempt: ingest(context, attempt),
         before=lambda: lay_out_sample(context),
@@ -126,7 +131,8 @@ def check_same_source(context: Context) -> None:
 
 def _definition(context: Context) -> dict[str, str]:
     source = context.config.source
-    return {"format": source.format, "path": source.path, "contract": hash_of(context.contract)}
+    options = source.model_dump(mode="json", exclude=_NOT_THE_ROWS | {"name", "format", "contract"})
+    return {"format": source.format, "path": source.path, "contract": hash_of(context.contract), "options": hash_of(options)}
 
 
 def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
@@ -140,6 +146,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     artifacts.write_json(
         context.lake.path("artifacts", "_sources", source.name, f"{context.config.name}.json"), _definition(context)
     )
+    odd = odd_files(context, attempt)
     paths = [file.path for file in attempt.inputs.files]
     refuse_gone(attempt.inputs.files)
     with cached(raw.rows(context.spark(), paths, context.contract)) as rows:
@@ -150,8 +157,29 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
     refuse_changed(raw, attempt.inputs.files)
-    quality = rejects.write_data_quality(attempt, written, tally, known=raw.rules)
+    quality = rejects.write_data_quality(attempt, written, tally, known=raw.rules, files=odd)
     return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
+
+
+def odd_files(context: Context, attempt: books.Attempt) -> dict[str, int]:
+    """Says which of tonight's files have changed since another night took them, and whether they are late. How many, by rule."""
+    source, files = context.config.source.name, attempt.inputs.files
+    known = {path for path, _ in taken_by_other_nights(attempt.ledger, source, context.run.night)}
+    changed = [file.path for file in files if file.path in known]
+    newer = [entry.run.night for entry in attempt.ledger.entries if _is_ingest_of(entry, source)]
+    newest = max(newer, default="")
+    late = [file.path for file in files] if newest > context.run.night else []
+    if changed:
+        observe.warn(f"ingest: {_some(changed)} have changed since another night took them; their rows come again")
+    if late:
+        observe.warn(f"ingest: {_some(late)} come late: {newest} has been ingested already")
+    return {CHANGED: len(changed), LATE: len(late)}
+
+
+def _some(paths: Sequence[str]) -> str:
+    """A few names, for people."""
+    names = [path.rpartition("/")[2] for path in paths]
+    return f"{len(names)} files ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
 def refuse_gone(files: tuple[books.RawFile, ...]) -> None:

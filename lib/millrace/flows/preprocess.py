@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from millrace.config.load import hash_of
+from millrace.contracts.evolution import check_retyped
 from millrace.contracts.spark import column_conditions
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
@@ -22,6 +23,7 @@ from millrace.lake import ledger as books
 from millrace.lake import protocol
 from millrace.lake.layout import bronze, gold, rejects_of_pipeline, silver
 from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
+from millrace.quality.across import across_rules
 from millrace.quality.rules import rules_of
 from millrace.transforms.deduplicate import SUPERSEDED
 
@@ -40,12 +42,18 @@ def step(context: Context) -> protocol.Step:
 
 
 def find_bronze(context: Context, ledger: books.Ledger) -> books.Inputs:
-    """Bronze as the newest succeeded ingest left it. Raises LakeError where there is none."""
-    table = bronze(context.config.source.name)
-    version = ledger.version_of(table)
-    if version is None:
-        raise LakeError(STEP, expected=f"rows in {table}", found="none", remedy="Run jobs/ingest.py first.")
-    return books.Inputs(tables=(books.TableVersion(table, version),))
+    """Bronze, and what the contract refers to, as the newest succeeded steps left them. Raises LakeError where one is missing."""
+    own = bronze(context.config.source.name)
+    tables = []
+    for table in dict.fromkeys((own, *(reference.table for reference in context.contract.references))):
+        version = ledger.version_of(table)
+        if version is None:
+            remedy = (
+                "Run jobs/ingest.py first." if table == own else f"{context.contract.name} refers to it: run what fills it first."
+            )
+            raise LakeError(STEP, expected=f"rows in {table}", found="none", remedy=remedy)
+        tables.append(books.TableVersion(table, version))
+    return books.Inputs(tables=tuple(tables))
 
 
 def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
@@ -83,13 +91,15 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         if nights_of_superseded and context.config.clean:
             return None
         where = write_rejects(context, attempt, scope, rows, superseded if nights_of_superseded else None, tally)
+        check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written_silver = write_silver(context, attempt, scope, rows)
     state = FittedState(hash_of(sections(context)), scope.seen, unseen.classes)
     encoded = replace(scope, nights=tuple(sorted({*scope.nights, *nights_of_superseded})))
     written_gold, num_rows = write_gold(context, attempt, encoded, state, written_silver)
     replace(state, num_rows=num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
-    known = {rule.name: rule.column for rule in rules_of(context.contract)}
+    known: dict[str, str | None] = {rule.name: rule.column for rule in rules_of(context.contract)}
+    known |= {rule: ", ".join(columns) for rule, columns in across_rules(context.contract).items()}
     upsert_rules = [SUPERSEDED] if context.contract.upsert else []
     quality = rejects.write_data_quality(
         attempt, written_silver, tally, known=[*known, *upsert_rules, *drop_rules(context)], columns=known

@@ -100,9 +100,10 @@ def write_data_quality(
     *,
     known: Sequence[str],
     columns: Mapping[str, str | None] | None = None,
+    files: Mapping[str, int] | None = None,
 ) -> TableVersion:
-    """One row per rule in metrics/data_quality, also for rules that nothing broke."""
-    failed = {**tally.quarantined, **tally.dropped}
+    """One row per rule in metrics/data_quality, also for rules that nothing broke. `files`: how many broke rules of files."""
+    failed = {**tally.quarantined, **tally.dropped, **(files or {})}
     rows = [
         {
             "pipeline": attempt.run.pipeline,
@@ -113,7 +114,7 @@ def write_data_quality(
             "version": written.version,
             "column": (columns or {}).get(rule),
             "rule": rule,
-            "num_checked": tally.num_rows_in,
+            "num_checked": len(attempt.inputs.files) if rule in (files or {}) else tally.num_rows_in,
             "num_failed": failed.get(rule, 0),
         }
         for rule in dict.fromkeys([*known, *failed])

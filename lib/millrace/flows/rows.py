@@ -12,6 +12,7 @@ from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, silver
 from millrace.lake.read import read_version
+from millrace.quality.across import across_rules, tag_across
 from millrace.quality.rules import rules_of, tag
 from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
 from millrace.transforms.deduplicate import alike, tag_duplicates, tag_superseded
@@ -33,8 +34,9 @@ def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataF
     identified = with_row_id(typed, key=contract.key, content="_raw").withColumn(
         "split", split_of(typed.schema, context.config.split)
     )
-    checked = tag(identified, rules_of(contract))
-    checked = checked.withColumn("_record", F.when(F.col("_rule").isNotNull(), F.col("_raw"))).drop("_raw", CAST_FAILED)
+    checked = tag(identified, rules_of(contract)).drop(CAST_FAILED)
+    if not across_rules(contract):  # a row that breaks no rule now is not quarantined later: its text need not travel on
+        checked = checked.withColumn("_raw", F.when(F.col("_rule").isNotNull(), F.col("_raw")))
     standing = standing_silver(context, attempt, scope)
     few = standing is not None and is_few(context, attempt, scope)
     order = list(contract.columns)
@@ -44,7 +46,14 @@ def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataF
     for rule, columns in drop_rules(context).items():
         known = alike(standing, checked, columns) if standing is not None and few else standing
         checked = tag_duplicates(checked, columns=columns, rule=rule, tie_break=order, standing=known)
-    return checked
+    tables = {reference.table: referenced(context, attempt, reference.table) for reference in contract.references}
+    checked = tag_across(checked, contract=contract, tables=tables, standing=standing)
+    return checked.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
+
+
+def referenced(context: Context, attempt: books.Attempt, table: str) -> DataFrame:
+    """A table that the contract refers to, at the version that the step has pinned."""
+    return read_version(context.spark(), context.lake, table, attempt.input_version(table))
 
 
 def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:

@@ -1,0 +1,54 @@
+"""Rules of a contract that look at other rows and other tables, in the flow."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import yaml
+
+from millrace.lake import log
+from millrace.lake.ledger import Ledger
+from tests.flows.nights import ROOT
+from tests.flows.pipelines import FIRST, SECOND, Pipelines
+
+
+def rejected(pipelines: Pipelines) -> dict[str, Counter[str]]:
+    """rule -> what of the raw row tells which one it was."""
+    table = "quarantine/pipelines/digits"
+    rows = log.read_rows(pipelines.lake.path(table), version=Ledger.read(pipelines.lake).version_of(table)).to_pylist()
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        assert row["action"] == "quarantined"
+        found.setdefault(row["rule"], Counter())[yaml.safe_load(row["record"])["index"]] += 1
+    return found
+
+
+def test_values_that_stand_twice_also_of_another_night(pipelines: Pipelines) -> None:
+    columns = yaml.safe_load((ROOT / "schemas" / "digits_raw.yaml").read_text())["columns"]
+    pipelines.contract(columns={**columns, "digit": {**columns["digit"], "unique": True}})
+    pipelines.define("digits", {"clean": [], "quality": {"max_reject_ratio": 1.0}})
+    pipelines.write("a.csv", 1, 2, digit=1)
+    pipelines.write("b.csv", 3, digit=2)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("c.csv", 4, digit=2)
+    pipelines.write("d.csv", 5, digit=3)
+    assert pipelines.call(SECOND) == [0, 0]
+    assert rejected(pipelines) == {"digit_not_unique": Counter({"2": 1, "4": 1})}
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 3): 1, (SECOND, 5): 1})
+
+
+def test_keys_of_another_table(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    pipelines.contract(references=[{"column": ["digit"], "table": "bronze/known", "key": ["digit"]}])
+    pipelines.define("digits", {"quality": {"max_reject_ratio": 1.0}})
+    pipelines.write("a.csv", 1, digit=1)
+    pipelines.write("b.csv", 2, digit=2)
+    assert pipelines.call(FIRST) == [0, 2]
+    assert "preprocess: expected rows in bronze/known; found none. digits_raw refers to it: run what fills it first." in (
+        capsys.readouterr().err
+    )
+    pipelines.define("known", name="known", path=str(pipelines.raw / "a.csv"))
+    assert pipelines.call(FIRST, pipeline="known", steps=("ingest",)) == [0]
+    assert pipelines.call(FIRST) == [0, 0]
+    assert rejected(pipelines) == {"digit_not_in_known": Counter({"2": 1})}
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1})
