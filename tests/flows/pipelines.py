@@ -32,11 +32,12 @@ class Pipelines:
         (self.conf / "pipelines").mkdir(parents=True)
         self.define("digits")
 
-    def define(self, name: str, sections: Mapping[str, object] = MappingProxyType({}), **source: object) -> None:
+    def define(self, pipeline: str, sections: Mapping[str, object] = MappingProxyType({}), **source: object) -> None:
+        """Writes a pipeline file: that of the digits up to gold, with other sections, and keys of its source."""
         raw = yaml.safe_load((ROOT / "conf" / "pipelines" / "digits.yaml").read_text())
-        raw = {**raw, "name": name, "model": None, "label": None, "quality": {"max_reject_ratio": 0.0}, **sections}
+        raw = {**raw, "name": pipeline, "model": None, "label": None, "quality": {"max_reject_ratio": 0.0}, **sections}
         raw["source"] = {**raw["source"], "sample": None, "path": str(self.raw), **source}
-        (self.conf / "pipelines" / f"{name}.yaml").write_text(yaml.safe_dump(raw))
+        (self.conf / "pipelines" / f"{pipeline}.yaml").write_text(yaml.safe_dump(raw))
 
     def contract(self, **keys: object) -> None:
         """Changes the contract of the raw rows."""
