@@ -148,6 +148,16 @@ def test_columns_that_do_not_fit_are_refused(options: dict[str, Any], message: s
     assert str(error.value) == message
 
 
+def test_too_wide_a_vector_is_refused() -> None:
+    features = [tables.feature(encode="hash", columns=["text", "n"], buckets=40_000)]
+    with pytest.raises(ConfigError) as error:
+        fit_features(features, tables.statistics_for([], []), tables.contract_of())
+    assert str(error.value) == (
+        "features: expected at most 65536 numbers a row; found 80000, of which 40000 are of text. "
+        "Take encode: index, hash with fewer buckets, min_count or max_size."
+    )
+
+
 def test_column_is_short_for_columns() -> None:
     assert tables.feature(encode="zscore", column="a") == ZscoreFeature(encode="zscore", columns=("a",))
     assert needs_of([tables.feature(encode="scale", column="image", shape=[2])]) == ()

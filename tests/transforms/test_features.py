@@ -16,7 +16,7 @@ from millrace.contracts.spark import struct_type
 from millrace.fit.collect import collect_statistics
 from millrace.fit.features import fit_features, needs_of
 from millrace.transforms.encoding import encode_batch
-from millrace.transforms.features import encode_features, packed
+from millrace.transforms.features import _slices, encode_features, packed
 from tests import feature_tables as tables
 
 DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -42,6 +42,8 @@ def test_spark_gives_what_numpy_gives(spark: SparkSession) -> None:
     contract, rows = tables.contract_of(), rows_of(100)
     features = [tables.feature(**options) for options in tables.FEATURES.values()]
     fitted = tables.fitted_on(features, tables.batch_of(rows))
+    assert [block.width for block in fitted.blocks] == [len(block.names) for block in fitted.blocks]
+    assert fitted.width == len(fitted.names)
     schema = struct_type(contract).add("row_id", "int")
     frame = spark.createDataFrame(
         [(*(row.get(name) for name in tables.TYPES), number) for number, row in enumerate(rows)], schema
@@ -61,6 +63,11 @@ def test_a_vector_without_places_is_left_out(spark: SparkSession) -> None:
     encoded = encode_features(spark.createDataFrame([(2.0,), (None,)], "x double"), fitted=fitted)
     assert encoded.columns == ["features"]
     assert [np.frombuffer(row["features"], "<f4").tolist() for row in encoded.collect()] == [[2.0], [1.0]]
+
+
+def test_wide_rows_are_encoded_a_few_at_a_time() -> None:
+    batch = pa.RecordBatch.from_pydict({"a": list(range(5))})
+    assert [each.to_pydict()["a"] for each in _slices([batch, batch.slice(4)], 2)] == [[0, 1], [2, 3], [4], [4]]
 
 
 def test_packed_bytes_are_in_c_order() -> None:

@@ -33,6 +33,11 @@ class _Block(_Fitted):
     """What all blocks tell."""
 
     @property
+    def width(self) -> int:
+        """Numbers of the float32 vector: as many as `names`."""
+        return 0
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of its places in the float32 vector."""
         return ()
@@ -63,6 +68,10 @@ class NumberBlock(_Block):
     scale: tuple[float, ...]
     shift: tuple[float, ...]
     indicator: bool = False
+
+    @property
+    def width(self) -> int:
+        return len(self.columns) * (2 if self.indicator else 1)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +106,10 @@ class VocabularyBlock(_Block):
         return len(self.values) + self.unknown_slot if self.missing_slot else -1
 
     @property
+    def width(self) -> int:
+        return 0 if self.output == "ids" else len(self.values) + self.unknown_slot + self.missing_slot
+
+    @property
     def names(self) -> tuple[str, ...]:
         if self.output == "ids":
             return ()
@@ -120,6 +133,10 @@ class HashBlock(_Block):
     buckets: int
     seed: int
     output: Output
+
+    @property
+    def width(self) -> int:
+        return self.buckets if self.output == "one_hot" else 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -148,6 +165,10 @@ class CrossBlock(_Block):
     output: Output
 
     @property
+    def width(self) -> int:
+        return self.buckets if self.output == "one_hot" else 0
+
+    @property
     def names(self) -> tuple[str, ...]:
         name = "*".join(self.columns)
         return tuple(f"{name}#{bucket}" for bucket in range(self.buckets)) if self.output == "one_hot" else ()
@@ -174,6 +195,10 @@ class DatetimeBlock(_Block):
     parts: tuple[Part, ...]
 
     @property
+    def width(self) -> int:
+        return 2 * len(self.parts)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"{self.columns[0]}__{part}_{side}" for part in self.parts for side in ("sin", "cos"))
 
@@ -195,7 +220,7 @@ class FittedFeatures(_Fitted):
     @property
     def width(self) -> int:
         """D."""
-        return len(self.names)
+        return sum(block.width for block in self.blocks)
 
     @property
     def id_names(self) -> tuple[str, ...]:

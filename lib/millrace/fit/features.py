@@ -34,6 +34,8 @@ from millrace.contracts.table import TableContract
 from millrace.errors import ConfigError
 from millrace.fit.statistics import ColumnStatistics, Need, Statistics
 
+MAX_WIDTH = 65_536
+"""Of the float32 vector: 256 KiB a row."""
 _LEAST_SCALE = 1e-290
 _LOG_SHARE = 1e-8
 
@@ -73,7 +75,16 @@ def fit_features(features: Sequence[FeatureConfig], statistics: Statistics, cont
             types[column] = _checked_type(feature, column, contract)
         blocks += _blocks(feature, statistics, contract)
     inputs = tuple(InputColumn(name=name, dtype=input_type(name, kind)) for name, kind in types.items())
-    return FittedFeatures(inputs=inputs, blocks=tuple(blocks))
+    fitted = FittedFeatures(inputs=inputs, blocks=tuple(blocks))
+    if fitted.width > MAX_WIDTH:
+        widest = max(blocks, key=lambda block: block.width)
+        raise ConfigError(
+            "features",
+            expected=f"at most {MAX_WIDTH} numbers a row",
+            found=f"{fitted.width}, of which {widest.width} are of {', '.join(widest.columns)}",
+            remedy="Take encode: index, hash with fewer buckets, min_count or max_size.",
+        )
+    return fitted
 
 
 def _blocks(feature: FittableFeature, statistics: Statistics, contract: TableContract) -> list[Block]:

@@ -63,8 +63,8 @@ def feature_graph(fitted: FittedFeatures) -> FeatureGraph:
             found = _category_ids(inputs, block, f"block_{number}")
             if block.output == "ids":
                 ids.append(ops.expand_dims(ops.cast(found, "int32"), -1))
-            elif block.names:
-                features.append(ops.one_hot(_places(found, block), len(block.names), dtype="float32"))
+            elif block.width:
+                features.append(ops.one_hot(_places(found, block), block.width, dtype="float32"))
     return FeatureGraph(inputs, _joined(features), _joined(ids))
 
 

@@ -43,7 +43,7 @@ def encode_batch(batch: pa.RecordBatch, fitted: FittedFeatures) -> tuple[Floats,
     ids = np.zeros((batch.num_rows, len(fitted.id_names)), np.int32)
     place = id_place = 0
     for block in fitted.blocks:
-        width, num_ids = len(block.names), len(block.id_names)
+        width, num_ids = block.width, len(block.id_names)
         if isinstance(block, NumberBlock):
             _numbers(batch, block, features[:, place : place + width])
         elif isinstance(block, DatetimeBlock):

@@ -17,6 +17,9 @@ from millrace.transforms.encoding import encode_batch
 FEATURES = "features"
 IDS = "ids"
 
+_BATCH_BYTES = 64 * 1024**2
+"""Of features in memory at once: wide one-hots are made of fewer rows at a time."""
+
 
 def encode_features(rows: DataFrame, *, fitted: FittedFeatures, keep: Sequence[str] = ()) -> DataFrame:
     """One row per row: all columns but the raw ones that the features take, then `features` and `ids`.
@@ -39,9 +42,15 @@ def packed(values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
+def _slices(batches: Iterable[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, num_rows):
+            yield batch.slice(start, num_rows)
+
+
 def _encode(others: Sequence[str], fitted: FittedFeatures) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
+        for batch in _slices(batches, max(1, _BATCH_BYTES // (4 * max(1, fitted.width)))):
             features, ids = encode_batch(batch, fitted)
             columns = {name: batch.column(name) for name in others}
             columns |= {name: packed(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}
