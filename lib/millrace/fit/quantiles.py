@@ -6,8 +6,7 @@ exponent and the first 10 bits of the mantissa, so that no logarithm is needed a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import floor
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 _KEPT_BITS = 10
 _SHIFT = 52 - _KEPT_BITS
+_PENDING = 1 << 17
 _DENSE = 1 << 16
 """Ranges of keys up to this width are counted by place, others by sorting."""
 
@@ -52,19 +52,31 @@ class Sketch:
         return float(bits.view(np.float64)[0]) * (-1 if key < 0 else 1)
 
 
-@dataclass
 class SketchBuilder:
-    """Counts batches; at most 2^22 keys."""
+    """Counts batches; holds the keys of _PENDING rows and at most 2^22 counts."""
 
-    counts: dict[int, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._pending: list[npt.NDArray[np.int32]] = []
 
     def add(self, numbers: npt.NDArray[np.float64]) -> None:
         """Finite numbers (rows,)."""
-        if len(numbers) == 0:
-            return
         bits = np.ascontiguousarray(numbers).view(np.int64)
         sizes = (bits & 0x7FFF_FFFF_FFFF_FFFF) >> _SHIFT
-        keys = np.where(bits < 0, -sizes, sizes)
+        self._pending.append(np.where(bits < 0, -sizes, sizes).astype(np.int32))
+        if sum(map(len, self._pending)) >= _PENDING:
+            self._count()
+
+    def sketch(self) -> Sketch:
+        """What was counted."""
+        self._count()
+        return Sketch(tuple(sorted(self._counts.items())))
+
+    def _count(self) -> None:
+        keys = np.concatenate([*self._pending, np.zeros(0, np.int32)])
+        self._pending = []
+        if len(keys) == 0:
+            return
         first = int(keys.min())
         if int(keys.max()) - first < _DENSE:
             dense = np.bincount(keys - first)
@@ -73,13 +85,4 @@ class SketchBuilder:
         else:
             each, counts = np.unique(keys, return_counts=True)
         for key, count in zip(each.tolist(), counts.tolist(), strict=True):
-            self.counts[key] = self.counts.get(key, 0) + count
-
-    def sketch(self) -> Sketch:
-        """What was counted."""
-        return sketch_of(self.counts)
-
-
-def sketch_of(counts: Mapping[int, int]) -> Sketch:
-    """Counts by key, in order."""
-    return Sketch(tuple(sorted(counts.items())))
+            self._counts[key] = self._counts.get(key, 0) + count
