@@ -33,14 +33,16 @@ def collect_statistics(rows: DataFrame, *, needs: Iterable[Need]) -> Statistics:
     column of a type that no encoder takes.
     """
     wanted = merge_needs(needs)
+    if not wanted:
+        return Statistics({})
     kinds = kinds_of(rows.schema, [need.column for need in wanted])
     partial = rows.select(*[need.column for need in wanted]).mapInArrow(_partials(wanted, kinds), _PARTIAL)
-    total = Accumulator(wanted, kinds).statistics()
+    total = dict(Accumulator(wanted, kinds).statistics().columns)
     counts: dict[str, dict[Value, int]] = {}
     incomplete = set()
     for row in _add_up(partial).collect():
         for state in row["states"]:
-            total = total + Statistics({name: column_from_json(each) for name, each in json.loads(state).items()})
+            total[row["column"]] += column_from_json(json.loads(state))
         if row["value"] is None:
             continue
         if row["num_distinct"] > MAX_VALUES:
@@ -48,7 +50,7 @@ def collect_statistics(rows: DataFrame, *, needs: Iterable[Need]) -> Statistics:
         value = value_of(bytes(row["value"]), kinds[row["column"]])
         if value is not None:
             counts.setdefault(row["column"], {})[value] = row["num"]
-    return with_values(total, counts, frozenset(incomplete))
+    return with_values(Statistics(total), counts, frozenset(incomplete))
 
 
 def statistics_of_train(silver: DataFrame, *, needs: Iterable[Need]) -> Statistics:
@@ -67,7 +69,7 @@ def kinds_of(schema: StructType, columns: Sequence[str]) -> dict[str, Kind]:
 
 
 def _partials(needs: Sequence[Need], kinds: dict[str, Kind]) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A partition's batches -> rows of values with their counts, and one row with the counters of all columns."""
+    """A partition's batches -> rows of values with their counts, and one row with the counters of each column."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         accumulator = Accumulator(needs, kinds)
@@ -76,10 +78,11 @@ def _partials(needs: Sequence[Need], kinds: dict[str, Kind]) -> Callable[[Iterab
             if accumulator.is_full:
                 yield _as_batch(accumulator)
         yield _as_batch(accumulator)
-        state = {name: column_to_json(each) for name, each in accumulator.statistics().columns.items()}
+        states = accumulator.statistics().columns
+        nothing = [None] * len(states)
+        found = [list(states), nothing, nothing, [json.dumps(column_to_json(each)) for each in states.values()]]
         yield pa.RecordBatch.from_arrays(
-            [pa.array([each], kind.type) for each, kind in zip([None, None, None, json.dumps(state)], _ARROW, strict=True)],
-            schema=_ARROW,
+            [pa.array(each, field.type) for each, field in zip(found, _ARROW, strict=True)], schema=_ARROW
         )
 
     return run
@@ -93,9 +96,9 @@ def _as_batch(accumulator: Accumulator) -> pa.RecordBatch:
 
 
 def _add_up(partial: DataFrame) -> DataFrame:
-    """One row per distinct value of a column, of each column the MAX_VALUES most frequent, and one row with all counters."""
+    """One row per distinct value, of each column the MAX_VALUES most frequent; one row per column with its counters."""
     groups = partial.groupBy("column", "value").agg(F.sum("num").alias("num"), F.collect_list("state").alias("states"))
     by_column = Window.partitionBy("column")
     by_count = by_column.orderBy(F.desc("num"), "value")
     ranked = groups.withColumns({"num_distinct": F.count("value").over(by_column), "_rank": F.row_number().over(by_count)})
-    return ranked.filter(F.col("_rank") <= MAX_VALUES).drop("_rank")
+    return ranked.filter(F.col("value").isNull() | (F.col("_rank") <= MAX_VALUES)).drop("_rank")
