@@ -52,7 +52,7 @@ class _Columns(Section):
 
 
 class _Number(_Columns):
-    """One float32 for each column."""
+    """One float32 for each column. A column whose deviation, width or range is below 1e-30 counts as constant."""
 
     impute: Impute = "mean"
     """What stands for a missing number: mean, median (within 0.1 %) or mode of the train split, or a number of your own. none: it

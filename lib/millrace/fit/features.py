@@ -36,7 +36,7 @@ from millrace.fit.statistics import ColumnStatistics, Need, Statistics
 
 MAX_WIDTH = 65_536
 """Of the float32 vector: 256 KiB a row."""
-_LEAST_SCALE = 1e-290
+_LEAST_SCALE = 1e-30
 _LOG_SHARE = 1e-8
 
 
@@ -126,9 +126,10 @@ def _numbers(feature: NumberFeatures, statistics: Statistics) -> NumberBlock:
 def _least_scale(feature: NumberFeatures, offset: float) -> float:
     """A column with less width counts as constant.
 
-    TensorFlow takes numbers below 2^-1022 for 0. And a logarithm's last bits are not the same in NumPy and in TensorFlow.
+    TensorFlow takes floats below 2^-126 and doubles below 2^-1022 for 0. And a logarithm's last bits are not the same in NumPy
+    and in TensorFlow.
     """
-    return _LOG_SHARE * max(1.0, abs(offset)) if isinstance(feature, LogFeature) else _LEAST_SCALE
+    return max(_LEAST_SCALE, _LOG_SHARE * abs(offset)) if isinstance(feature, LogFeature) else _LEAST_SCALE
 
 
 def _place(feature: NumberFeatures, known: ColumnStatistics) -> tuple[float, float, float]:
