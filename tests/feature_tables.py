@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pyarrow as pa
@@ -76,7 +77,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "text": st.sampled_from(TEXTS) | st.text(st.characters(codec="utf-8"), max_size=20),
     "other": st.sampled_from(["a", "b", ""]),
     "day": st.dates(),
-    "moment": st.datetimes(),
+    "moment": st.datetimes(timezones=st.just(UTC)),
 }
 rows = st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()})
 tables = st.lists(rows, min_size=1, max_size=30)

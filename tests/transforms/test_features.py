@@ -98,7 +98,7 @@ SETS = {
 @pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.full) for name in ("adult", "penguins")), "titanic"])
 def test_real_data_equals_the_graph(spark: SparkSession, name: str) -> None:
     """Fitted and encoded by Spark, and by the exported graph from the raw columns."""
-    from tests.models.test_feature_graph import as_model, assert_twins, tensors
+    from tests.feature_twins import as_model, assert_twins, tensors
 
     path, types, places = SETS[name]
     if not (DATA / path).exists():
