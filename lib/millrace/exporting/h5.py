@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,16 @@ FILE_NAME = "model.h5"
 
 def write(model: keras.Model, path: Path) -> None:
     """Write the serving model to `path`, which must end in .h5."""
+    import h5py
+    import keras
+
     with _without_legacy_warning():
         model.save(path)
+    # The legacy writer names only classes, and its reader finds only layers: operations of keras.ops, of which the graph of the
+    # features is made, would be unknown to it. With the module beside each class, as in .keras files, it reads them all.
+    described = keras.saving.serialize_keras_object(model)
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps({key: described[key] for key in ("class_name", "config")}).encode()
 
 
 def load(path: Path) -> Predictor:

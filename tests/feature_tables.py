@@ -1,0 +1,134 @@
+"""Tables of awkward values for every encoder, and the features that take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from millrace.config.encoding import FeatureConfig
+from millrace.contracts.features import FittedFeatures
+from millrace.contracts.inputs import NULL_INTEGER, NULL_TEXT, UNKNOWN_INTEGER, UNKNOWN_TEXT, kind_of
+from millrace.contracts.table import TableContract
+from millrace.fit.accumulate import statistics_of
+from millrace.fit.features import fit_features, needs_of
+from millrace.fit.statistics import Statistics, merge_needs
+from tests.factories import make_contract
+
+TYPES = {
+    "x": "double",
+    "y": "float",
+    "n": "bigint",
+    "small": "tinyint",
+    "flag": "boolean",
+    "text": "string",
+    "other": "string",
+    "day": "date",
+    "moment": "timestamp",
+}
+
+TEXTS = [
+    "a",
+    "",
+    " a",
+    "a ",
+    "\n",
+    "a\nb",
+    "é",
+    "e\u0301",
+    "😀",
+    "👩‍👩‍👧",
+    "日本語",
+    "\x00",
+    "a\x00",
+    "[UNK]",
+    "\ufffd",
+    "\U0010ffff",
+    "\\",
+]
+TEXTS += [NULL_TEXT, UNKNOWN_TEXT, "1", "-1", "true", "12345678", "x" * 7, "x" * 8, "x" * 9, "long " * 2000]
+REALS = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    1e9,
+    1e9 + 1e-3,
+    1e300,
+    -1e300,
+    5e-324,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    1.7976931348623157e308,
+]
+WHOLE = [0, 1, -1, 2**53 + 1, 2**63 - 1, NULL_INTEGER, UNKNOWN_INTEGER, UNKNOWN_INTEGER + 1, 10**18]
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "x": st.sampled_from(REALS) | st.floats(),
+    "y": st.floats(width=32),
+    "n": st.sampled_from(WHOLE) | st.integers(NULL_INTEGER, 2**63 - 1),
+    "small": st.integers(-128, 127),
+    "flag": st.booleans(),
+    "text": st.sampled_from(TEXTS) | st.text(st.characters(codec="utf-8"), max_size=20),
+    "other": st.sampled_from(["a", "b", ""]),
+    "day": st.dates(),
+    "moment": st.datetimes(timezones=st.just(UTC)),
+}
+rows = st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()})
+tables = st.lists(rows, min_size=1, max_size=30)
+
+NUMBERS = ["x", "y", "n", "small", "flag"]
+CATEGORIES = ["text", "other", "n", "small", "flag", "day", "moment"]
+FEATURES = {
+    "number": {"encode": "number", "columns": NUMBERS, "impute": -7.5, "indicator": True},
+    "number, NaN kept": {"encode": "number", "columns": NUMBERS, "impute": "none", "indicator": True},
+    "zscore": {"encode": "zscore", "columns": NUMBERS},
+    "minmax": {"encode": "minmax", "columns": NUMBERS, "impute": "mode", "range": [-1, 1]},
+    "robust": {"encode": "robust", "columns": NUMBERS, "indicator": True},
+    "log": {"encode": "log", "columns": NUMBERS},
+    "log only": {"encode": "log", "columns": NUMBERS, "then": "none", "impute": "mean"},
+    "index": {"encode": "index", "columns": CATEGORIES, "min_count": 2},
+    "one_hot": {"encode": "one_hot", "columns": CATEGORIES},
+    "one_hot with slots": {"encode": "one_hot", "columns": CATEGORIES, "unknown": "slot", "missing": "zeros", "max_size": 3},
+    "hash": {"encode": "hash", "columns": CATEGORIES, "buckets": 5, "seed": 3},
+    "hash ids": {"encode": "hash", "columns": CATEGORIES, "buckets": 1_000_003, "output": "ids"},
+    "cross": {"encode": "cross", "columns": ["text", "n"], "buckets": 7},
+    "cross of many": {"encode": "cross", "columns": CATEGORIES, "buckets": 1_000_003, "output": "ids", "seed": 9},
+    "datetime of days": {"encode": "datetime", "columns": ["day", "moment"], "parts": ["weekday", "day", "month"]},
+    "datetime": {"encode": "datetime", "column": "moment", "parts": ["hour", "month"]},
+}
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(FeatureConfig)
+
+
+def feature(**options: Any) -> Any:
+    """One line of the features section."""
+    return _ADAPTER.validate_python(options)
+
+
+def contract_of(types: dict[str, str] | None = None) -> TableContract:
+    """A contract of nullable columns of these types."""
+    return make_contract({name: {"type": kind} for name, kind in (types or TYPES).items()})
+
+
+def batch_of(found: Sequence[dict[str, Any]], contract: TableContract | None = None) -> pa.RecordBatch:
+    """Rows as an Arrow batch of the contract's columns."""
+    return pa.RecordBatch.from_pylist(list(found), schema=(contract or contract_of()).arrow_schema)
+
+
+def statistics_for(
+    features: Sequence[Any], batches: Sequence[pa.RecordBatch], contract: TableContract | None = None
+) -> Statistics:
+    """What the features need, of rows in memory."""
+    kinds = {name: kind_of(column.type) for name, column in (contract or contract_of()).columns.items()}
+    return statistics_of(batches, merge_needs(needs_of(features)), kinds)
+
+
+def fitted_on(features: Sequence[Any], batch: pa.RecordBatch, contract: TableContract | None = None) -> FittedFeatures:
+    """Fitted on all rows of a batch."""
+    return fit_features(features, statistics_for(features, [batch], contract), contract or contract_of())

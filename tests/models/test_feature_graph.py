@@ -1,0 +1,105 @@
+"""Spark's encoder and the exported graph are twins: on every encoder, on awkward rows, and after each kind of reload."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, Phase, given, settings
+
+from millrace.contracts.features import FittedFeatures
+from millrace.exporting import h5, keras_file, saved_model
+from millrace.models.feature_graph import feature_graph
+from millrace.transforms.encoding import encode_batch
+from tests import feature_tables as tables
+from tests.feature_twins import as_model, assert_twins, tensors
+
+ANY = partial(
+    settings, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.reuse, Phase.generate)
+)
+"""A graph takes most of a second to make: no shrinking."""
+ALL = [tables.feature(**options) for options in tables.FEATURES.values()]
+
+
+def awkward() -> list[dict[str, Any]]:
+    """Rows with every awkward text, float and whole number, and NULLs."""
+    num_rows = max(map(len, (tables.TEXTS, tables.REALS, tables.WHOLE))) + 1
+    rows = []
+    for row in range(num_rows):
+        text = tables.TEXTS[row] if row < len(tables.TEXTS) else None
+        rows.append({"text": text, "other": "ab"[row % 2], "x": tables.REALS[row % len(tables.REALS)]})
+        rows[-1] |= {"n": tables.WHOLE[row % len(tables.WHOLE)], "small": row - 9, "flag": row % 2 == 0, "y": row / 7}
+    return [*rows, *rows[::2], dict.fromkeys(tables.TYPES)]
+
+
+@pytest.mark.parametrize("name", tables.FEATURES)
+def test_each_encoder_on_awkward_rows(name: str) -> None:
+    feature = tables.feature(**tables.FEATURES[name])
+    train, others = tables.batch_of(awkward()[: len(awkward()) // 2]), tables.batch_of(awkward())
+    fitted = tables.fitted_on([feature], train)
+    assert_twins(as_model(fitted)(tensors(others, fitted)), others, fitted)
+
+
+@pytest.mark.parametrize("name", tables.FEATURES)
+def test_each_encoder_where_the_train_split_is_all_null(name: str) -> None:
+    fitted = tables.fitted_on([tables.feature(**tables.FEATURES[name])], tables.batch_of([dict.fromkeys(tables.TYPES)]))
+    others = tables.batch_of(awkward())
+    assert_twins(as_model(fitted)(tensors(others, fitted)), others, fitted)
+
+
+def check_on_any_table(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    fitted = tables.fitted_on(ALL, tables.batch_of(train))
+    assert FittedFeatures.from_json(fitted.to_json()) == fitted
+    batch = tables.batch_of(train + others)
+    assert_twins(as_model(fitted)(tensors(batch, fitted)), batch, fitted)
+
+
+@ANY(max_examples=5)
+@given(tables.tables, tables.tables)
+def test_all_encoders_on_any_table(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    check_on_any_table(train, others)
+
+
+@pytest.mark.full
+@ANY(max_examples=150)
+@given(tables.tables, tables.tables)
+def test_all_encoders_on_many_tables(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    check_on_any_table(train, others)
+
+
+def test_all_encoders_after_each_reload(tmp_path: Path) -> None:
+    """As .keras in safe mode, as .h5, and as a SavedModel; without custom objects."""
+    batch = tables.batch_of(awkward())
+    fitted = tables.fitted_on(ALL, tables.batch_of(awkward()[::2]))
+    model, given = as_model(fitted), tensors(batch, fitted)
+    keras_file.write(model, tmp_path / "model.keras")
+    h5.write(model, tmp_path / "model.h5")
+    saved_model.write(model, tmp_path / "saved")
+    for name in ("model.keras", "model.h5"):
+        reloaded = keras.models.load_model(tmp_path / name, compile=False, safe_mode=True)
+        assert_twins(reloaded(given), batch, fitted)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    assert_twins(loaded.signatures["serving_default"](**given), batch, fitted)
+
+
+def test_inputs_have_the_types_of_the_contract() -> None:
+    fitted = tables.fitted_on(ALL, tables.batch_of(awkward()))
+    types = {name: tensor.dtype for name, tensor in feature_graph(fitted).inputs.items()}
+    whole = dict.fromkeys(("n", "small", "flag", "day", "moment"), "int64")
+    assert types == {"x": "float64", "y": "float32", "text": "string", "other": "string", **whole}
+
+
+def test_a_tiny_deviation_around_a_great_mean_is_kept() -> None:
+    contract = tables.contract_of({"x": "double"})
+    values = 1e9 + np.random.default_rng(0).normal(size=500) * 1e-3
+    batch = tables.batch_of([{"x": value} for value in values], contract)
+    fitted = tables.fitted_on([tables.feature(encode="zscore", column="x")], batch, contract)
+    assert_twins(as_model(fitted)(tensors(batch, fitted)), batch, fitted)
+    exact = values.astype(np.longdouble)
+    expected = (exact - exact.mean()) / exact.std()
+    np.testing.assert_allclose(encode_batch(batch, fitted)[0][:, 0], expected.astype(float), atol=2e-4)
