@@ -61,7 +61,7 @@ def test_pieces_are_cut_at_single_spaces_between_other_characters(text: str) -> 
 def test_long_texts_and_full_tables(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = Tokenizer.from_str(TRAINED[kind].tokenizer_json)
     encoder = PieceEncoder(tokenizer)
-    monkeypatch.setattr(encoders, "_MAX_PIECES", 5)
+    monkeypatch.setattr(encoders, "_MAX_BYTES", 500)
     for rows in (LONG, [f"a{number} b{number} c" for number in range(20)], ["c a1 b1", ""]):
         assert [ids_of(row) for row in encoder(rows)] == [tokenizer.encode(text).ids for text in rows]
 

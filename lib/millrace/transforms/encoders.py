@@ -1,7 +1,8 @@
 """Texts to packed int32 ids by a saved tokenizer, exactly as its own encode gives them. Needs no Spark.
 
-What makes it fast: a tokenizer cuts a text at every single space between two characters that are no white space, whatever
-follows, so the ids of the pieces between such spaces never depend on their neighbours: each is encoded once in a process.
+What makes it fast: both tokenizers that we train (GPT-2's pieces, BERT's words) cut a text at every single space between two
+characters that are no white space, so the ids of the pieces between such spaces never depend on their neighbours: each is encoded
+once in a process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from millrace.contracts.cutting import texts_of
 from millrace.contracts.tokenizer import SavedTokenizer
 
 _ID_BYTES = 4
-_MAX_PIECES = 400_000  # remembered by each of the two tables; then they start anew
+_MAX_BYTES = 96 * 1024**2  # that a process remembers pieces in, about; then it starts anew
+_PIECE_BYTES = 160  # what Python takes for one, its text and ids aside
 _LONG_PIECE = 24  # code points; pieces that are longer on average (Chinese) seldom come again, and are not looked up
 _IRREGULAR = re.compile(r"\s\s|^\s|\s\Z|[^\S ]")
 _SPACE = re.compile(r"(?<=\S) (?=\S)")
@@ -103,6 +105,7 @@ class PieceEncoder:
         self._tokenizer = tokenizer
         self._first: dict[str, bytes] = {}
         self._later: dict[str, bytes] = {}
+        self._num_bytes = 0
 
     def __call__(self, texts: Sequence[str]) -> list[bytes]:
         pieces = [pieces_of(text) for text in texts]
@@ -116,15 +119,19 @@ class PieceEncoder:
         ]
 
     def _learn(self, rows: Sequence[list[str]]) -> None:
-        """Encodes the pieces that are not known yet. A batch may take the tables beyond their limit, until the next."""
+        """Encodes the pieces that are not known yet. A batch may go beyond the limit, until the next."""
+        if self._num_bytes > _MAX_BYTES:
+            self._first.clear()
+            self._later.clear()
+            self._num_bytes = 0
         for table, prefix, wanted in (
             (self._first, "", {row[0] for row in rows}),
             (self._later, " ", set().union(*[row[1:] for row in rows])),
         ):
-            if len(table) > _MAX_PIECES:
-                table.clear()
             new = list(wanted - table.keys())
-            table.update(zip(new, self._encode([prefix + piece for piece in new]), strict=True))
+            encoded = self._encode([prefix + piece for piece in new])
+            table.update(zip(new, encoded, strict=True))
+            self._num_bytes += _PIECE_BYTES * len(new) + sum(map(len, new)) + sum(map(len, encoded))
 
     def _encode(self, texts: list[str]) -> list[bytes]:
         if not texts:
