@@ -36,6 +36,7 @@ PACKAGES = (
     "tensorflow",
     "keras",
     "horovod",
+    "tokenizers",
 )
 """Whose versions a report names, where they are installed."""
 
