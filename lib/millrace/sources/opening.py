@@ -54,13 +54,17 @@ def compression_of(path: str) -> str | None:
     return next((compression for compression in COMPRESSIONS if path.endswith(compression)), None)
 
 
-def open_raw(path: str, limits: Limits = DEFAULT_LIMITS) -> io.BufferedReader:
+def open_raw(path: str, limits: Limits = DEFAULT_LIMITS, start: int = 0) -> io.BufferedReader:
     """The bytes of a file, decompressed as its name says; several gzip, bz2 or zst members are read one after the other.
+
+    One that is not compressed may be read from byte `start` on.
 
     Raises SourceError, here or from any read, for a file that cannot be read, is truncated or corrupt, or unpacks to too much.
     """
     try:
         file = cast(IO[bytes], fsspec.open(path, "rb", compression=None).open())
+        if start:
+            file.seek(start)
     except OSError as error:
         raise unreadable(path, error) from None
     return decompress(file, path, compression_of(path), limits)

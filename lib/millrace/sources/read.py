@@ -9,13 +9,17 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from millrace.config.sources import CsvSource, IdxSource, SourceConfig
+from millrace.config.sources import CsvSource, IdxSource, SourceConfig, TextFiles
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
+from millrace.sources import csv
 from millrace.sources.csv import CsvReader
+from millrace.sources.csv_dialect import Dialect
+from millrace.sources.encodings import Encoding
 from millrace.sources.files import identify, list_files
 from millrace.sources.idx import IdxReader
+from millrace.sources.opening import Limits, with_compressions
 from millrace.sources.reader import FileReader, RawSource
 
 
@@ -23,9 +27,29 @@ def source_of(config: SourceConfig) -> RawSource:
     """The source that a pipeline names."""
     match config:
         case CsvSource():
-            return FileSource(CsvReader())
+            return FileSource(csv_reader(config))
         case IdxSource():
             return FileSource(IdxReader())
+
+
+def csv_reader(config: CsvSource) -> CsvReader:
+    """The reader with a pipeline's options."""
+    dialect = Dialect(
+        delimiter=config.delimiter,
+        quote=config.quote,
+        encoding=Encoding(config.encoding),
+        columns=config.columns,
+        rename=tuple(config.rename.items()),
+        null_values=config.null_values,
+        skip_spaces=config.skip_spaces,
+        max_row_bytes=config.max_row_bytes,
+        limits=Limits(config.max_bytes),
+    )
+    return CsvReader(dialect, _suffixes(config, csv.TSV_SUFFIXES if config.delimiter == "\t" else csv.SUFFIXES))
+
+
+def _suffixes(config: TextFiles, usual: tuple[str, ...]) -> tuple[str, ...]:
+    return usual if config.suffixes is None else with_compressions(*config.suffixes)
 
 
 @dataclass(frozen=True)
