@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -94,11 +95,59 @@ class CsvSource(TextFiles):
         return self
 
 
+class JsonLinesSource(TextFiles):
+    """One JSON object a line."""
+
+    format: Literal["jsonl"]
+    rename: dict[str, Column] = Field(default_factory=dict)
+    """Keys, and what the contract calls them."""
+
+
+class JsonSource(TextFiles):
+    """Documents of one JSON array of objects, or of one object."""
+
+    format: Literal["json"]
+    rename: dict[str, Column] = Field(default_factory=dict)
+    """Keys, and what the contract calls them."""
+    max_document_bytes: int = Field(64 * 1024**2, ge=1024, le=1024**3)
+    """Of a document, which is read whole; a larger one ends the night: write it as JSON lines."""
+
+
+class LabelsFromPath(Section):
+    """A column whose value is in a file's address."""
+
+    column: Column
+    """The contract's column."""
+    pattern: str
+    """A regular expression with one group, which is the label; it is looked for in the address."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_has_one_group(cls, pattern: str) -> str:
+        try:
+            num_groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
+        if num_groups != 1:
+            raise ValueError(f"'{pattern}' has {num_groups} groups where it should have one, the label")
+        return pattern
+
+
+class TextSource(TextFiles):
+    """Plain text. The columns are text, line_number and the label's, as many of them as the contract has."""
+
+    format: Literal["text"]
+    unit: Literal["line", "paragraph", "file"] = "line"
+    """What a row is. Lines of white space alone are no rows, and end a paragraph."""
+    labels: LabelsFromPath | None = None
+    """A label in each file's name: {column: label, pattern: "[.](pos|neg)$"}."""
+
+
 class IdxSource(Source):
     """MNIST's pairs of files."""
 
     format: Literal["idx"]
 
 
-SourceConfig = Annotated[CsvSource | IdxSource, Field(discriminator="format")]
+SourceConfig = Annotated[CsvSource | JsonLinesSource | JsonSource | TextSource | IdxSource, Field(discriminator="format")]
 """A source, by its format."""

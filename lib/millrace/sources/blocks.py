@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from millrace.sources.encodings import Encoding
+from millrace.sources.gather import Verdict
 
 MAX_ROW_BYTES = 16 * 1024**2
 """The default cap of a line and of a row."""
@@ -86,6 +87,11 @@ def _cut(data: bytes, max_row_bytes: int) -> int:
     if len(data) - cut > max_row_bytes:  # a \r ends a line too, if it is not half of a \r\n that is still to come
         return max(cut, data.rfind(b"\r", 0, len(data) - 1) + 1)
     return cut
+
+
+def line_too_long(max_row_bytes: int) -> Verdict:
+    """What is wrong with a line above the cap."""
+    return "line_too_long", f"a line of more than {max_row_bytes:,} bytes, of which only the beginning is kept"
 
 
 def lines(block: bytes) -> Iterator[bytes]:

@@ -15,16 +15,16 @@ from millrace.contracts.table import TableContract
 from millrace.errors import ContractError
 from millrace.sources.blocks import TooLong
 from millrace.sources.csv_blocks import parse
-from millrace.sources.csv_dialect import RFC_4180, Dialect, Verdict
+from millrace.sources.csv_dialect import RFC_4180, Dialect
 from millrace.sources.csv_parts import Part, parts
 from millrace.sources.csv_rows import Rows
 from millrace.sources.encodings import has_marks, shown
+from millrace.sources.gather import BATCH_ROWS, Gatherer, Verdict, text_schema
 from millrace.sources.opening import with_compressions
-from millrace.sources.reader import REJECTS
 
 SUFFIXES = with_compressions(".csv")
 TSV_SUFFIXES = with_compressions(".tsv", ".tab")
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = BATCH_ROWS
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,12 @@ class CsvReader:
             check(unit.path, contract, self.dialect)
 
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """See `arrow_schema`."""
-        return arrow_schema(contract)
+        """All as text; an empty field is NULL."""
+        return text_schema(contract)
 
     def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
         """See `read_part`."""
         return read_part(unit, contract, self.dialect)
-
-
-def arrow_schema(contract: TableContract) -> pa.Schema:
-    """The contract's columns as text (an empty field is NULL), the file, and of a broken row rule, reason and text."""
-    names = [*contract.columns, "_source_file", *REJECTS]
-    return pa.schema([pa.field(name, pa.string()) for name in names])
 
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:
@@ -99,77 +93,56 @@ def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Ite
 
 
 def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
-    """The rows of a part of a file in the schema above, in the file's order.
+    """The rows of a part of a file in `text_schema`, in the file's order.
 
     Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed).
     """
-    schema = arrow_schema(contract)
+    schema = text_schema(contract)
     with Rows(part, dialect) as rows:
-        added = [name for name in rows.header if name not in contract.columns]
-        slow = _Slow(part.path, schema, contract, rows.header, dialect)
+        judge, gathered = _Judge(rows.header, contract, dialect), Gatherer(part.path, contract, _BATCH_ROWS)
         for block in rows.blocks():
             if isinstance(block, TooLong):
                 rows.refuse_long_line(block)
-                slow.add_broken(dialect.verdict_of_length(), block.record)
+                gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            fast = None if added else parse(block, schema, dialect, header=rows.header, path=part.path)
+            fast = None if judge.added else parse(block, schema, dialect, header=rows.header, path=part.path)
             if fast is None:
                 for row, text in rows.rows(block):
-                    slow.add(row, text)
-                    if slow.num_rows == _BATCH_ROWS:
-                        yield slow.take()
+                    verdict = judge.verdict(row, text)
+                    if verdict is None:
+                        gathered.add(judge.values(row), len(text))
+                    else:
+                        gathered.add_broken(verdict, shown(text))
+                    if gathered.is_full:
+                        yield gathered.take()
                 continue
-            if slow.num_rows:
-                yield slow.take()
+            if gathered.num_rows:
+                yield gathered.take()
             for start in range(0, fast.num_rows, _BATCH_ROWS):
                 yield fast.slice(start, _BATCH_ROWS)
-        if slow.num_rows:
-            yield slow.take()
+        if gathered.num_rows:
+            yield gathered.take()
 
 
-class _Slow:
-    """Gathers rows of Python's csv into batches."""
+class _Judge:
+    """What a row of Python's csv means."""
 
-    def __init__(self, path: str, schema: pa.Schema, contract: TableContract, header: Sequence[str], dialect: Dialect) -> None:
-        self._path, self._schema, self._header, self._dialect = path, schema, header, dialect
-        self._added = [name for name in header if name not in contract.columns]
+    def __init__(self, header: Sequence[str], contract: TableContract, dialect: Dialect) -> None:
+        self._header, self._dialect = header, dialect
+        self.added = [name for name in header if name not in contract.columns]
         self._places = [header.index(name) for name in contract.columns]
-        self._columns: list[list[str | None]] = [[] for _ in schema]
 
-    @property
-    def num_rows(self) -> int:
-        """How many wait to be taken."""
-        return len(self._columns[0])
-
-    def add(self, row: Sequence[str], text: str) -> None:
-        """A row with its text."""
-        verdict = self._verdict(row, text)
-        if verdict is not None:
-            self.add_broken(verdict, shown(text))
-            return
-        values = (row[place] for place in self._places)
+    def values(self, row: Sequence[str]) -> list[str | None]:
+        """The contract's columns."""
         nulls = self._dialect.null_values
-        self._append([*(None if value in nulls else value for value in values), self._path, None, None, None])
+        return [None if row[place] in nulls else row[place] for place in self._places]
 
-    def add_broken(self, verdict: Verdict, record: str) -> None:
-        """A row with what is wrong with it."""
-        self._append([*(None for _ in self._places), self._path, *verdict, record])
-
-    def take(self) -> pa.RecordBatch:
-        """What was added since the last time."""
-        batch = pa.record_batch([pa.array(column, pa.string()) for column in self._columns], schema=self._schema)
-        self._columns = [[] for _ in self._schema]
-        return batch
-
-    def _append(self, values: Sequence[str | None]) -> None:
-        for column, value in zip(self._columns, values, strict=True):
-            column.append(value)
-
-    def _verdict(self, row: Sequence[str], text: str) -> Verdict | None:
+    def verdict(self, row: Sequence[str], text: str) -> Verdict | None:
+        """What is wrong with a row."""
         if len(row) != len(self._header):
             return self._dialect.verdict_of_count(len(row), self._header)
-        if self._added:
-            return "column_added", f"the file has columns that the contract does not have: {shown(', '.join(self._added))}"
+        if self.added:
+            return "column_added", f"the file has columns that the contract does not have: {shown(', '.join(self.added))}"
         if has_marks(text):
             return self._dialect.encoding.rule, self._dialect.encoding.reason
         return None

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from millrace.sources.blocks import MAX_ROW_BYTES
+from millrace.sources.blocks import MAX_ROW_BYTES, line_too_long
 from millrace.sources.encodings import Encoding
+from millrace.sources.gather import Verdict
 from millrace.sources.opening import DEFAULT_LIMITS, Limits
-
-Verdict = tuple[str, str]
-"""A rule that is broken, and the reason for people."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Dialect:
 
     def verdict_of_length(self) -> Verdict:
         """For a line above the cap."""
-        return "line_too_long", f"a line of more than {self.max_row_bytes:,} bytes, of which only the beginning is kept"
+        return line_too_long(self.max_row_bytes)
 
 
 RFC_4180 = Dialect()
