@@ -6,13 +6,11 @@ where a file unpacks to more than text does. Whatever is wrong with a file ends 
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -20,13 +18,11 @@ import fsspec
 import zstandard
 
 from millrace.errors import SourceError
+from millrace.sources.members import Bz2, Members, Zst
 
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 """The ends of names that say how a file is compressed. Content is not looked at: a name that lies is a damaged file."""
 _BUFFER_BYTES = 1 << 20
-_PIECE_BYTES = 64 * 1024
-_ZST_PIECE_BYTES = 512  # one piece unpacks whole, and 4 bytes of zstd can stand for 128 KiB: 16 MiB
-_ZST_WINDOW_BYTES = 128 * 1024**2
 _RATIO_FROM_BYTES = 1024**3
 _DAMAGE = (EOFError, OSError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -181,105 +177,14 @@ class _Guarded(io.RawIOBase):
         super().close()
 
 
-class _Bz2:
-    """A bz2 stream."""
-
-    def __init__(self) -> None:
-        self._decoder = bz2.BZ2Decompressor()
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
-
-    @property
-    def needs_input(self) -> bool:
-        return self._decoder.needs_input
-
-    def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data, _BUFFER_BYTES)
-
-
-class _Zst:
-    """A zstd frame."""
-
-    needs_input = True
-
-    def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=_ZST_WINDOW_BYTES).decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
-
-    def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data)
-
-
-class _Members(io.RawIOBase):
-    """Members of bz2 or zst, one after the other.
-
-    Python's own readers do not serve: BZ2File takes a broken second member for the end, zstandard's reader a truncated frame.
-    """
-
-    def __init__(self, file: _Counted, start: Callable[[], _Bz2 | _Zst], piece_bytes: int) -> None:
-        super().__init__()
-        self._file, self._start, self._piece_bytes = file, start, piece_bytes
-        self._decoder: _Bz2 | _Zst | None = None
-        self._read_ahead, self._at = b"", 0  # of the file: _read_ahead[_at:] is still to be unpacked
-        self._ready, self._given = b"", 0  # unpacked: _ready[_given:] is still to be given
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while self._given == len(self._ready):
-            if not self._unpack_more():
-                return 0
-        size = min(len(buffer), len(self._ready) - self._given)
-        buffer[:size] = self._ready[self._given : self._given + size]
-        self._given += size
-        return size
-
-    def _unpack_more(self) -> bool:
-        if self._decoder is None:
-            self._fill()
-            if self._at == len(self._read_ahead):
-                return False
-            self._decoder = self._start()
-        piece = b""
-        if self._decoder.needs_input:
-            self._fill()
-            piece = self._read_ahead[self._at : self._at + self._piece_bytes]
-            self._at += len(piece)
-            if not piece:
-                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-        self._ready, self._given = self._decoder.unpack(piece), 0
-        if self._decoder.eof:
-            self._at -= len(self._decoder.unused_data)
-            self._decoder = None
-        return True
-
-    def _fill(self) -> None:
-        if self._at == len(self._read_ahead):
-            self._read_ahead, self._at = self._file.read(_PIECE_BYTES), 0
-
-
 def _unpack(file: _Counted, path: str, compression: str | None) -> IO[bytes]:
     match compression:
         case ".gz":
             return cast(IO[bytes], gzip.GzipFile(fileobj=cast(IO[bytes], file), mode="rb"))
         case ".bz2":
-            return cast(IO[bytes], _Members(file, _Bz2, _PIECE_BYTES))
+            return cast(IO[bytes], Members(cast(IO[bytes], file), Bz2))
         case ".zst":
-            return cast(IO[bytes], _Members(file, _Zst, _ZST_PIECE_BYTES))
+            return cast(IO[bytes], Members(cast(IO[bytes], file), Zst))
         case ".zip":
             return _only_member(file, path)
         case _:
