@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
 from millrace.config.places import Places
-from millrace.config.sources import CsvSource, IdxSource
+from millrace.config.sources import CsvSource, IdxSource, SourceConfig
 from millrace.contracts.table import load_contract
 from millrace.errors import SourceError, find_in
 from millrace.lake.ledger import RawFile
@@ -59,6 +60,40 @@ def test_csv_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     ]
     schema = "id string, name string, _source_file string, _rule string, _reason string, _record string"
     assertDataFrameEqual(found, spark.createDataFrame(expected, schema), checkRowOrder=True)
+
+
+def test_one_big_file_by_many_tasks(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millrace.sources.csv_parts.PART_BYTES", 1000)
+    monkeypatch.setattr("millrace.sources.csv_parts._READ_BYTES", 500)
+    path = write_file(tmp_path / "a.csv", "id,name\n" + "".join(f'{number},"a"\n' for number in range(2000)) + "2000\n")
+    rows = CSV.rows(spark, [path], make_contract())
+    assert rows.rdd.getNumPartitions() > 4
+    found = sorted((int(row["id"] or row["_record"]), row["_rule"]) for row in rows.collect())
+    assert found == [*((number, None) for number in range(2000)), (2000, "too_few_fields")]
+
+
+def test_other_formats_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    write_file(tmp_path / "a.jsonl", '{"id": 1, "name": "a"}\n[]\n')
+    write_file(tmp_path / "b.json", '[{"id": 2}]')
+    write_file(tmp_path / "c.txt", "d\n")
+    values = {"name": "tiny", "path": "/x", "schema": "tiny_raw"}
+    labels = {"column": "id", "pattern": "(c)[.]txt"}
+    found = {}
+    for kind, columns, options in [
+        ("jsonl", ("id", "name"), {}),
+        ("json", ("id", "name"), {}),
+        ("text", ("id", "text"), {"labels": labels}),
+    ]:
+        source = source_of(TypeAdapter(SourceConfig).validate_python({**values, "format": kind, **options}))
+        contract = make_contract({name: {"type": "string"} for name in columns})
+        paths = source.find(str(tmp_path))
+        source.check(paths, contract)
+        found[kind] = [(*tuple(row)[:2], row["_rule"]) for row in source.rows(spark, paths, contract).collect()]
+    assert found == {
+        "jsonl": [("1", "a", None), (None, None, "not_an_object")],
+        "json": [("2", None, None)],
+        "text": [("c", "d", None)],
+    }
 
 
 def test_a_damaged_file_reaches_the_driver_as_one_error(spark: SparkSession, tmp_path: Path) -> None:

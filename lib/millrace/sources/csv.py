@@ -1,172 +1,148 @@
-"""CSV with a header line (RFC 4180), plain or gzipped. Fields are counted: Spark's reader pads short rows and cuts long ones."""
+"""CSV and TSV (RFC 4180 and its relatives). Fields are counted: Spark's reader pads short rows and cuts long ones.
+
+A file is read in blocks of whole lines. Arrow parses a block where it means the same by it as Python's csv module
+(`csv_blocks.is_plain`), which reads the others (`csv_rows`): the rows are those of Python's, at Arrow's speed where that can be.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
 
-import fsspec
 import pyarrow as pa
 
 from millrace.contracts.table import TableContract
-from millrace.errors import ContractError, SourceError
-from millrace.sources.reader import REJECTS
+from millrace.errors import ContractError
+from millrace.sources.blocks import TooLong
+from millrace.sources.csv_blocks import parse
+from millrace.sources.csv_dialect import RFC_4180, Dialect
+from millrace.sources.csv_parts import Part, parts
+from millrace.sources.csv_rows import Rows
+from millrace.sources.encodings import has_marks, shown
+from millrace.sources.gather import BATCH_ROWS, Gatherer, Verdict, text_schema
+from millrace.sources.opening import with_compressions
 
-SUFFIXES = (".csv", ".csv.gz")
-_BATCH_ROWS = 10_000
-_FIELD_BYTES = 64 * 1024**2
-
-
-RULES = ("too_few_fields", "too_many_fields", "column_added", "not_utf8")
+SUFFIXES = with_compressions(".csv")
+TSV_SUFFIXES = with_compressions(".tsv", ".tab")
+_BATCH_ROWS = BATCH_ROWS
 
 
 @dataclass(frozen=True)
 class CsvReader:
     """CSV files as a `FileReader`."""
 
+    dialect: Dialect = RFC_4180
     suffixes: tuple[str, ...] = SUFFIXES
-    rules: tuple[str, ...] = RULES
 
-    def units(self, paths: Sequence[str]) -> list[str]:
-        """Whole files."""
-        return list(paths)
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What a row may break."""
+        return self.dialect.rules
 
-    def check(self, unit: str, contract: TableContract) -> None:
+    def units(self, paths: Sequence[str]) -> list[Part]:
+        """Files, and parts of big ones: see `parts`."""
+        return [part for path in paths for part in parts(path, self.dialect)]
+
+    def check(self, unit: Part, contract: TableContract) -> None:
         """See `check`."""
-        check(unit, contract)
+        if unit.start == 0:
+            check(unit.path, contract, self.dialect)
 
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """See `arrow_schema`."""
-        return arrow_schema(contract)
+        """All as text; an empty field is NULL."""
+        return text_schema(contract)
 
-    def read(self, unit: str, contract: TableContract) -> Iterator[pa.RecordBatch]:
-        """See `read`."""
-        return read(unit, contract)
-
-
-def arrow_schema(contract: TableContract) -> pa.Schema:
-    """The contract's columns as text (an empty field is NULL), the file, and of a broken row rule, reason and text."""
-    names = [*contract.columns, "_source_file", *REJECTS]
-    return pa.schema([pa.field(name, pa.string()) for name in names])
+    def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """See `read_part`."""
+        return read_part(unit, contract, self.dialect)
 
 
-def check(path: str, contract: TableContract) -> None:
+def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:
     """Raises ContractError where the header lacks a column of the contract, or has one too many and the contract says refuse."""
-    with _open(path) as stream:
-        header = next(_rows(stream, path), [])
+    with Rows(Part(path), dialect) as rows:
+        header = rows.header
+    where, in_line, mend = (path, " in its first line", "file") if dialect.columns is None else ("the source", "", "source")
     missing = [name for name in contract.columns if name not in header]
     if missing:
         raise ContractError(
             "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {path}",
-            found=f"no {', '.join(missing)} in its first line",
-            remedy=f"Mend the file, or the contract {contract.name}.",
+            expected=f"the columns {', '.join(contract.columns)} in {where}",
+            found=f"no {', '.join(missing)}{in_line}",
+            remedy=f"Mend the {mend}, or the contract {contract.name}.",
         )
     if len(set(header)) != len(header):
         raise ContractError(
-            "ingest", expected=f"each column once in {path}", found=", ".join(header), remedy="Mend the file's first line."
+            "ingest",
+            expected=f"each column once in {where}",
+            found=shown(", ".join(header)),
+            remedy=f"Mend the {mend}'s first line.",
         )
     added = [name for name in header if name not in contract.columns]
     if added and contract.evolution.added == "refuse":
         raise ContractError(
             "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {path}",
-            found=f"also {', '.join(added)}",
+            expected=f"the columns {', '.join(contract.columns)} in {where}",
+            found=f"also {shown(', '.join(added))}",
             remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such files.",
         )
 
 
-def read(path: str, contract: TableContract) -> Iterator[pa.RecordBatch]:
-    """The rows of one file in the schema above. Raises SourceError where it is damaged beyond its rows (truncated gzip)."""
-    schema = arrow_schema(contract)
-    with _open(path) as stream:
-        rows = _rows(stream, path)
-        header = next(rows, [])
-        added = [name for name in header if name not in contract.columns]
-        places = [header.index(name) for name in contract.columns]
-        columns: list[list[str | None]] = [[] for _ in schema]
-        for row in rows:
-            if not row:
+def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
+    """The rows of one file. See `read_part`."""
+    return read_part(Part(path), contract, dialect)
+
+
+def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
+    """The rows of a part of a file in `text_schema`, in the file's order.
+
+    Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed).
+    """
+    schema = text_schema(contract)
+    with Rows(part, dialect) as rows:
+        judge, gathered = _Judge(rows.header, contract, dialect), Gatherer(part.path, contract, _BATCH_ROWS)
+        for block in rows.blocks():
+            if isinstance(block, TooLong):
+                rows.refuse_long_line(block)
+                gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            rule, reason = _verdict(row, header, added)
-            fields = [None] * len(places) if rule else [row[place] or None for place in places]
-            record = _text(row) if rule else None
-            for column, value in zip(columns, [*fields, path, rule, reason, record], strict=True):
-                column.append(value)
-            if len(columns[0]) == _BATCH_ROWS:
-                yield pa.record_batch(columns, schema=schema)
-                columns = [[] for _ in schema]
-        if columns[0]:
-            yield pa.record_batch(columns, schema=schema)
+            fast = None if judge.added else parse(block, schema, dialect, header=rows.header, path=part.path)
+            if fast is None:
+                for row, text in rows.rows(block):
+                    verdict = judge.verdict(row, text)
+                    if verdict is None:
+                        gathered.add(judge.values(row), len(text))
+                    else:
+                        gathered.add_broken(verdict, shown(text))
+                    if gathered.is_full:
+                        yield gathered.take()
+                continue
+            if gathered.num_rows:
+                yield gathered.take()
+            for start in range(0, fast.num_rows, _BATCH_ROWS):
+                yield fast.slice(start, _BATCH_ROWS)
+        if gathered.num_rows:
+            yield gathered.take()
 
 
-def _verdict(row: Sequence[str], header: Sequence[str], added: Sequence[str]) -> tuple[str | None, str | None]:
-    if len(row) != len(header):
-        rule = "too_few_fields" if len(row) < len(header) else "too_many_fields"
-        return rule, f"{len(row)} fields where the header has {len(header)}"
-    if added:
-        return "column_added", f"the file has columns that the contract does not have: {', '.join(added)}"
-    if any("\udc80" <= character <= "\udcff" for field in row if not field.isascii() for character in field):
-        return "not_utf8", "bytes that are no UTF-8"
-    return None, None
+class _Judge:
+    """What a row of Python's csv means."""
 
+    def __init__(self, header: Sequence[str], contract: TableContract, dialect: Dialect) -> None:
+        self._header, self._dialect = header, dialect
+        self.added = [name for name in header if name not in contract.columns]
+        self._places = [header.index(name) for name in contract.columns]
 
-def _text(row: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(row)
-    return line.getvalue().encode("utf-8", "backslashreplace").decode()
+    def values(self, row: Sequence[str]) -> list[str | None]:
+        """The contract's columns."""
+        nulls = self._dialect.null_values
+        return [None if row[place] in nulls else row[place] for place in self._places]
 
-
-def _open(path: str) -> IO[str]:
-    raw = fsspec.open(path, "rb", compression=None).open()
-    binary = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _is_open(text: str) -> bool:
-    """Whether a row has a quote that is never closed, which would swallow the rest of the file: only strict reading says so."""
-    try:
-        for _ in csv.reader(io.StringIO(text, newline=""), strict=True):
-            pass
-    except csv.Error as error:
-        return "unexpected end" in str(error)
-    return False
-
-
-def _rows(stream: IO[str], path: str) -> Iterator[list[str]]:
-    csv.field_size_limit(_FIELD_BYTES)
-    lines: list[str] = []  # of the row that is read
-    last = ""
-
-    def kept() -> Iterator[str]:
-        for line in stream:
-            lines.append(line)
-            yield line
-
-    reader = csv.reader(kept())
-    try:
-        for row in reader:
-            last = "".join(lines)
-            lines.clear()
-            yield row
-        if _is_open(last):
-            raise EOFError("it ends within a quoted field")
-    except (EOFError, OSError, zlib.error) as error:
-        raise SourceError(
-            "ingest",
-            expected=f"a whole file at {path}",
-            found=f"that it is damaged ({error})",
-            remedy="Fetch it again, then run the night again.",
-        ) from None
-    except csv.Error as error:
-        raise SourceError(
-            "ingest",
-            expected=f"CSV in {path}",
-            found=f"{error} at line {reader.line_num}",
-            remedy="Mend that line, then run the night again.",
-        ) from None
+    def verdict(self, row: Sequence[str], text: str) -> Verdict | None:
+        """What is wrong with a row."""
+        if len(row) != len(self._header):
+            return self._dialect.verdict_of_count(len(row), self._header)
+        if self.added:
+            return "column_added", f"the file has columns that the contract does not have: {shown(', '.join(self.added))}"
+        if has_marks(text):
+            return self._dialect.encoding.rule, self._dialect.encoding.reason
+        return None

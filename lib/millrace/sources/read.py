@@ -9,23 +9,75 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from millrace.config.sources import CsvSource, IdxSource, SourceConfig
+from millrace.config.sources import CsvSource, IdxSource, JsonLinesSource, JsonSource, SourceConfig, TextFiles, TextSource
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
+from millrace.sources import csv, json, text
 from millrace.sources.csv import CsvReader
+from millrace.sources.csv_dialect import Dialect
+from millrace.sources.encodings import Encoding
 from millrace.sources.files import identify, list_files
 from millrace.sources.idx import IdxReader
+from millrace.sources.json import JsonLinesReader, JsonOptions, JsonReader
+from millrace.sources.opening import Limits, with_compressions
 from millrace.sources.reader import FileReader, RawSource
+from millrace.sources.text import Labels, TextOptions, TextReader
 
 
 def source_of(config: SourceConfig) -> RawSource:
     """The source that a pipeline names."""
     match config:
         case CsvSource():
-            return FileSource(CsvReader())
+            return FileSource(_csv_reader(config))
+        case JsonLinesSource():
+            return FileSource(JsonLinesReader(_json_options(config), _suffixes(config, json.LINES_SUFFIXES)))
+        case JsonSource():
+            return FileSource(JsonReader(_json_options(config), _suffixes(config, json.SUFFIXES)))
+        case TextSource():
+            return FileSource(_text_reader(config))
         case IdxSource():
             return FileSource(IdxReader())
+
+
+def _csv_reader(config: CsvSource) -> CsvReader:
+    dialect = Dialect(
+        delimiter=config.delimiter,
+        quote=config.quote,
+        encoding=Encoding(config.encoding),
+        columns=config.columns,
+        rename=tuple(config.rename.items()),
+        null_values=config.null_values,
+        skip_spaces=config.skip_spaces,
+        max_row_bytes=config.max_row_bytes,
+        limits=Limits(config.max_bytes),
+    )
+    return CsvReader(dialect, _suffixes(config, csv.TSV_SUFFIXES if config.delimiter == "\t" else csv.SUFFIXES))
+
+
+def _json_options(config: JsonSource | JsonLinesSource) -> JsonOptions:
+    return JsonOptions(
+        encoding=Encoding(config.encoding),
+        rename=tuple(config.rename.items()),
+        max_row_bytes=config.max_row_bytes,
+        max_document_bytes=config.max_document_bytes if isinstance(config, JsonSource) else config.max_row_bytes,
+        limits=Limits(config.max_bytes),
+    )
+
+
+def _text_reader(config: TextSource) -> TextReader:
+    options = TextOptions(
+        unit=config.unit,
+        encoding=Encoding(config.encoding),
+        labels=Labels(config.labels.column, config.labels.pattern) if config.labels else None,
+        max_row_bytes=config.max_row_bytes,
+        limits=Limits(config.max_bytes),
+    )
+    return TextReader(options, _suffixes(config, text.SUFFIXES))
+
+
+def _suffixes(config: TextFiles, usual: tuple[str, ...]) -> tuple[str, ...]:
+    return usual if config.suffixes is None else with_compressions(*config.suffixes)
 
 
 @dataclass(frozen=True)
