@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from millrace.config.section import Name, Section
-from millrace.observe import has_credentials, mask
+from millrace.config.file_sources import FilesSource, ImagesSource, ParquetSource, TsSource, WarcSource, WetSource
+from millrace.config.source import Source
+from millrace.config.table_sources import DeltaSource, JdbcSource
 
-
-class Source(Section):
-    """Where raw data comes from. What all formats have."""
-
-    name: Name
-    """The table under bronze/ that it fills; pipelines that name the same source share it."""
-    path: str
-    """A file, a directory or a glob. `{night}` stands for the night's date, `{lake}` for the lake's address."""
-    contract: Name = Field(alias="schema")
-    """The contract of the raw rows, a file under schemas/."""
-    sample: Literal["digits"] | None = None
-    """A small data set that is written to `path` where nothing is there yet."""
-    on_missing: Literal["fail", "retry", "skip"] = "fail"
-    """When no file is there: end with exit code 2, with 1 (try later), or go on with what the lake has."""
-
-    @field_validator("path")
-    @classmethod
-    def _path_without_credentials(cls, path: str) -> str:
-        """Addresses are kept in tables and logs; what opens a store comes from its own environment or files."""
-        if has_credentials(path):
-            raise ValueError(f"{mask(path)} holds a password or token, which belongs to the store's own environment or files")
-        return path
+__all__ = [
+    "CsvSource",
+    "DeltaSource",
+    "FilesSource",
+    "IdxSource",
+    "ImagesSource",
+    "JdbcSource",
+    "ParquetSource",
+    "Source",
+    "SourceConfig",
+    "TsSource",
+    "WarcSource",
+    "WetSource",
+]
 
 
 class CsvSource(Source):
@@ -45,5 +38,17 @@ class IdxSource(Source):
     format: Literal["idx"]
 
 
-SourceConfig = Annotated[CsvSource | IdxSource, Field(discriminator="format")]
+SourceConfig = Annotated[
+    CsvSource
+    | IdxSource
+    | FilesSource
+    | ImagesSource
+    | ParquetSource
+    | DeltaSource
+    | WarcSource
+    | WetSource
+    | TsSource
+    | JdbcSource,
+    Field(discriminator="format"),
+]
 """A source, by its format."""

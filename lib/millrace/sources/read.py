@@ -9,23 +9,57 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from millrace.config.sources import CsvSource, IdxSource, SourceConfig
+from millrace.config.sources import (
+    CsvSource,
+    DeltaSource,
+    FilesSource,
+    IdxSource,
+    ImagesSource,
+    JdbcSource,
+    ParquetSource,
+    SourceConfig,
+    TsSource,
+    WarcSource,
+    WetSource,
+)
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
 from millrace.sources.csv import CsvReader
-from millrace.sources.files import identify, list_files
+from millrace.sources.delta import DeltaTableSource
+from millrace.sources.files import exists, identify, list_files
 from millrace.sources.idx import IdxReader
+from millrace.sources.images import ImagesReader
+from millrace.sources.jdbc import JdbcTable
+from millrace.sources.parquet import ParquetReader
 from millrace.sources.reader import FileReader, RawSource
+from millrace.sources.text_files import TextFilesReader
+from millrace.sources.ts import TsReader
+from millrace.sources.warc import WarcReader
 
 
-def source_of(config: SourceConfig) -> RawSource:
-    """The source that a pipeline names."""
+def source_of(config: SourceConfig, night: str | None = None) -> RawSource:  # noqa: PLR0911 (one line a format)
+    """The source that a pipeline names. A database is read for a `night`; what lies in files is the same for each."""
     match config:
         case CsvSource():
             return FileSource(CsvReader())
         case IdxSource():
             return FileSource(IdxReader())
+        case FilesSource():
+            return FileSource(TextFilesReader.of(config))
+        case ImagesSource():
+            return FileSource(ImagesReader.of(config))
+        case ParquetSource():
+            return FileSource(ParquetReader())
+        case WarcSource() | WetSource():
+            return FileSource(WarcReader.of(config))
+        case TsSource():
+            return FileSource(TsReader.of(config))
+        case DeltaSource():
+            return DeltaTableSource.of(config)
+        case JdbcSource():
+            assert night is not None, "a database is read for a night"
+            return JdbcTable.of(config, night)
 
 
 @dataclass(frozen=True)
@@ -42,6 +76,10 @@ class FileSource:
     def find(self, path: str) -> list[str]:
         """The files at `path` in the source's format."""
         return list_files(path, self.reader.suffixes)
+
+    def exists(self, address: str) -> bool:
+        """Whether the file is still there."""
+        return exists(address)
 
     def identify(self, addresses: Sequence[str]) -> tuple[RawFile, ...]:
         """Size and SHA-256 of each file."""

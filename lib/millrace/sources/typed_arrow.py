@@ -1,0 +1,105 @@
+"""Columns that come with types, matched to a contract's: names first, then each value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+from millrace.contracts.table import TableContract
+from millrace.errors import ContractError
+
+RULES = ("column_added", "column_retyped")
+_FITS = {
+    "integer": {"integer", "float", "string"},
+    "float": {"integer", "float"},  # a float's text differs between versions
+    "decimal": {"integer", "float", "string"},
+    "string": {"integer", "float", "string", "binary", "boolean", "date", "timestamp"},
+    "binary": {"string", "binary"},
+    "boolean": {"boolean", "string"},
+    "date": {"date", "timestamp", "string"},
+    "timestamp": {"timestamp"},
+    "null": {"integer", "float", "string", "binary", "boolean", "date", "timestamp", "nested"},
+    "nested": {"nested"},
+}
+"""From which kind of type to which a value may go. Each cast is exact, or fails; only a double may lose digits to a float."""
+
+
+def check_names(contract: TableContract, names: Sequence[str], where: str) -> None:
+    """Raises ContractError where columns are missing, or there are too many and the contract's evolution says refuse."""
+    missing = [name for name in contract.columns if name not in names]
+    if missing:
+        raise ContractError(
+            "ingest",
+            expected=f"the columns {', '.join(contract.columns)} in {where}",
+            found=f"no {', '.join(missing)}",
+            remedy=f"Mend the file, or the contract {contract.name}.",
+        )
+    added = [name for name in names if name not in contract.columns]
+    if added and contract.evolution.added == "refuse":
+        raise ContractError(
+            "ingest",
+            expected=f"the columns {', '.join(contract.columns)} in {where}",
+            found=f"also {', '.join(added)}",
+            remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such files.",
+        )
+
+
+def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
+    """A column in the contract's type, and the rows whose value is none of it, which are NULL there."""
+    if stored.type == wanted:
+        return stored, []
+    if types.is_dictionary(stored.type):
+        return fit(stored.cast(stored.type.value_type), wanted)
+    if _kind(wanted) not in _FITS.get(_kind(stored.type), set()):
+        return pa.nulls(len(stored), wanted), _known(stored)
+    try:
+        return _cast(stored, wanted), []
+    except pa.ArrowNotImplementedError:
+        return pa.nulls(len(stored), wanted), _known(stored)
+    except pa.ArrowInvalid:
+        pass
+    parts, unfit = [], []
+    for row in range(len(stored)):
+        try:
+            parts.append(_cast(stored.slice(row, 1), wanted))
+        except pa.ArrowInvalid:
+            parts.append(pa.nulls(1, wanted))
+            unfit.append(row)
+    return pa.concat_arrays(parts), unfit
+
+
+def _cast(stored: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if types.is_string(stored.type) and not types.is_string(wanted) and not types.is_binary(wanted):
+        stored = pc.utf8_trim_whitespace(stored)
+    narrows = types.is_float64(stored.type) and types.is_float32(wanted)
+    values = stored.cast(wanted, safe=not narrows)
+    if narrows and pc.any(pc.and_(pc.is_inf(values), pc.is_finite(stored))).as_py():
+        raise pa.ArrowInvalid("a double that no float holds")
+    return values
+
+
+def _known(stored: pa.Array) -> list[int]:
+    return [row for row, valid in enumerate(stored.is_valid().to_pylist()) if valid]
+
+
+def _kind(kind: pa.DataType) -> str:
+    tests = {
+        "null": types.is_null,
+        "boolean": types.is_boolean,
+        "integer": types.is_integer,
+        "float": types.is_floating,
+        "decimal": types.is_decimal,
+        "date": types.is_date,
+        "timestamp": types.is_timestamp,
+        "nested": types.is_nested,
+    }
+    found = next((name for name, test in tests.items() if test(kind)), None)
+    if found is not None:
+        return found
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "string"
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return "binary" if is_bytes else "other"
