@@ -51,6 +51,8 @@ def decode(content: bytes, *, shape: tuple[int, int, int], resize: str, max_pixe
     except Image.DecompressionBombError:
         raise ContentError("image_too_large", f"more pixels than {max_pixels:,}") from None
     except UnidentifiedImageError:
+        if content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+            raise ContentError("corrupt_image", "its header cannot be read") from None
         raise ContentError("not_an_image", "neither JPEG nor PNG, by its first bytes") from None
     except MemoryError:
         raise

@@ -21,6 +21,7 @@ from millrace.sources.rows import RECORD_CHARACTERS
 
 _VERSION = re.compile(rb"WARC/1\.[01][ \t]*\r?\n")
 _ANY_VERSION = re.compile(rb"(?:^|\n)WARC/1\.[01][ \t]*\r?\n")
+_EMPTY = (b"\r\n", b"\n")
 _LINE_BYTES = 64 * 1024
 _HEADER_BYTES = 1024**2
 _PIECE_BYTES = 1024**2
@@ -93,7 +94,7 @@ class _Source:
 
     def next_line(self) -> bytes:
         """The next line that is not empty; nothing at the end."""
-        while (line := self.readline()) in (b"\r\n", b"\n", b"\r"):
+        while (line := self.readline()) in _EMPTY:
             pass
         return line
 
@@ -111,12 +112,14 @@ class _Source:
 
 def _read_header(source: _Source, version: bytes, path: str) -> Record:
     """The fields of a record, or what is wrong with them."""
+    if _is_cut(version):
+        raise damaged(path, "it ends within a record's header")
     if not _VERSION.fullmatch(version):
         return Record(rule="broken_header", reason="it does not begin with WARC/1.0 or WARC/1.1", shown=version)
     fields: dict[str, str] = {}
     shown, name = version, ""
-    while (line := source.readline()) not in (b"\r\n", b"\n"):
-        if not line:
+    while (line := source.readline()) not in _EMPTY:
+        if _is_cut(line):
             raise damaged(path, "it ends within a record's header")
         shown += line
         text = line.decode("utf-8", "backslashreplace")
@@ -136,8 +139,16 @@ def _read_header(source: _Source, version: bytes, path: str) -> Record:
     return Record(fields)
 
 
+def _is_cut(line: bytes) -> bool:
+    return not line.endswith(b"\n") and len(line) < _LINE_BYTES
+
+
 def _at_border(source: _Source) -> bool:
-    """Whether a record may end here: what follows is another one, or nothing."""
+    """Whether a record may end here: what follows are its two empty lines, or another record, or nothing."""
+    first, second = source.readline(), source.readline()
+    if first in _EMPTY and second in _EMPTY:
+        return True
+    source.unread(first + second)
     line = source.next_line()
     source.unread(line)
     return not line or line.startswith(b"WARC/")

@@ -64,7 +64,8 @@ def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
     parts, unfit = [], []
     for row in range(len(stored)):
         try:
-            parts.append(_cast(stored.slice(row, 1), wanted))
+            # taken, not sliced: of a slice Arrow casts the neighbours' elements too
+            parts.append(_cast(stored.take(pa.array([row])), wanted))
         except pa.ArrowInvalid:
             parts.append(pa.nulls(1, wanted))
             unfit.append(row)
