@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import types as T
 
-from millrace.config.load import load_pipeline, validate
+from millrace.config.load import hash_of, load_pipeline, read_yaml, validate
 from millrace.config.places import Places
 from millrace.contracts.spark import column_conditions, struct_type
 from millrace.contracts.table import ColumnContract, TableContract, load_contract
@@ -55,6 +56,28 @@ def test_schemas() -> None:
         ({"type": "double", "range": [-0.5, 1e-7]}, {"x_out_of_range": "`x` IS NULL OR `x` BETWEEN -0.5 AND 1e-07"}),
         ({"type": "string", "one_of": ["it's", "a\\b"]}, {"x_not_in_set": "`x` IS NULL OR `x` IN ('it\\'s', 'a\\\\b')"}),
         ({"type": "boolean", "one_of": [True]}, {"x_not_in_set": "`x` IS NULL OR `x` IN (TRUE)"}),
+        ({"type": "int", "nullable": False, "range": [None, 9]}, {"x_is_null": "`x` IS NOT NULL", "x_out_of_range": "`x` <= 9"}),
+        ({"type": "int", "range": [-1, None]}, {"x_out_of_range": "`x` IS NULL OR `x` >= -1"}),
+        ({"type": "float", "range": [0.5, None]}, {"x_out_of_range": "`x` IS NULL OR `x` >= 0.5 AND NOT isnan(`x`)"}),
+        (
+            {"type": "date", "range": [date(2020, 2, 29), date(2021, 1, 1)]},
+            {"x_out_of_range": "`x` IS NULL OR `x` BETWEEN DATE'2020-02-29' AND DATE'2021-01-01'"},
+        ),
+        (
+            {"type": "timestamp", "range": [date(2020, 1, 1), datetime(2020, 1, 1, 1, 0, 0, 5, timezone(timedelta(hours=1)))]},
+            {
+                "x_out_of_range": "`x` IS NULL OR `x` BETWEEN TIMESTAMP'2020-01-01 00:00:00.000000Z' "
+                "AND TIMESTAMP'2020-01-01 00:00:00.000005Z'"
+            },
+        ),
+        (
+            {"type": "string", "pattern": "a'\\d+", "min_length": 2, "max_length": 5},
+            {
+                "x_too_short": "`x` IS NULL OR length(`x`) >= 2",
+                "x_too_long": "`x` IS NULL OR length(`x`) <= 5",
+                "x_not_like_pattern": "`x` IS NULL OR `x` RLIKE '\\\\A(?:a\\'\\\\d+)\\\\z'",
+            },
+        ),
         (
             {"type": "binary", "tensor": {"dtype": "float32", "shape": [3, 2]}},
             {"x_wrong_size": "`x` IS NULL OR octet_length(`x`) = 24"},
@@ -114,6 +137,85 @@ def test_column_conditions(column: dict[str, Any], conditions: dict[str, str]) -
         (
             {"columns": {"id": {"type": "string", "tensor": {"dtype": "uint8", "shape": [1]}}}},
             "expected a valid columns.id in x.yaml; found tensor and text go with type binary, not string. Mend it there.",
+        ),
+        *[
+            (
+                {"columns": {"id": options}},
+                f"expected a valid columns.id in x.yaml; found {found}. Mend it there.",
+            )
+            for options, found in [
+                ({"type": "int", "range": [None, None]}, "range has at least one end"),
+                (
+                    {"type": "double", "range": [float("nan"), None]},
+                    "range goes from a smaller to a larger number, not from nan to None",
+                ),
+                ({"type": "int", "range": [date(2020, 1, 1), 5]}, "range of a int has ends of its type, and 2020-01-01 is none"),
+                ({"type": "date", "range": [5, None]}, "range of a date has ends of its type, and 5 is none"),
+                (
+                    {"type": "date", "range": [datetime(2020, 1, 1, 1), None]},
+                    "range of a date has ends of its type, and 2020-01-01 01:00:00 is none",
+                ),
+                (
+                    {"type": "date", "range": [date(2021, 1, 1), date(2020, 1, 1)]},
+                    "range goes from an earlier to a later date, not from 2021-01-01 to 2020-01-01",
+                ),
+                ({"type": "int", "pattern": "a"}, "pattern goes with type string, not int"),
+                (
+                    {"type": "string", "pattern": "(a"},
+                    "the pattern (a is no regular expression: missing ), unterminated subpattern at position 0",
+                ),
+                ({"type": "int", "min_length": 1}, "min_length and max_length go with a string or binary, not int"),
+                ({"type": "string", "min_length": 3, "max_length": 2}, "max_length is 2, less than min_length, which is 3"),
+                (
+                    {"type": "double", "unique": True},
+                    "unique goes with tinyint, smallint, int, bigint, string, binary, date, timestamp, not double",
+                ),
+            ]
+        ],
+        *[
+            (values, f"expected a valid {place}x.yaml; found {found}. Mend it there.")
+            for values, place, found in [
+                ({"upsert": True}, "", "upsert needs a key, by which the row to replace is found"),
+                (
+                    {"unique": [["id", "idd"]]},
+                    "",
+                    "unique names 'idd', which is not among the columns. Did you mean 'id'?",
+                ),
+                ({"unique": [["id", "id"]]}, "", "unique names a column twice: id, id"),
+                (
+                    {
+                        "columns": {"a_b": {"type": "int", "unique": True}, "a": {"type": "int"}, "b": {"type": "int"}},
+                        "unique": [["a", "b"]],
+                        "checks": [{"rule": "a_b_not_unique", "expression": "a"}],
+                    },
+                    "",
+                    "two rules are called a_b_not_unique",
+                ),
+                (
+                    {"references": [{"column": "no", "table": "silver/customers", "key": "id"}]},
+                    "",
+                    "references names 'no', which is not among the columns. Known: id.",
+                ),
+                (
+                    {
+                        "columns": {"id": {"type": "boolean"}},
+                        "references": [{"column": "id", "table": "silver/customers", "key": "id"}],
+                    },
+                    "",
+                    "references names 'id', a boolean; only tinyint, smallint, int, bigint, string, binary, date, timestamp tell rows "
+                    "apart",
+                ),
+                (
+                    {"references": [{"column": ["id"], "table": "silver/customers", "key": ["a", "b"]}]},
+                    "references.0 in ",
+                    "column and key name as many columns, not 1 and 2",
+                ),
+            ]
+        ],
+        (
+            {"references": [{"column": "id", "table": "gold/customers", "key": "id"}]},
+            "expected references.0.table in x.yaml to be string should match pattern '^(bronze|silver)/[a-z][a-z0-9_]{0,63}$'; "
+            "found 'gold/customers'. Mend references.0.table.",
         ),
         (
             {"columns": {"1d": {"type": "string"}}},
@@ -178,6 +280,40 @@ def test_unknown_contract_offers_the_nearest() -> None:
             "config: expected features to name a column with a tensor of uint8; found digit has none. Give it one in tiny_raw.",
         ),
         (
+            {"label": {"column": "image", "kind": "number"}},
+            image_contract(),
+            "config: expected label to name a column of numbers; found binary. Take another label, or label.kind class.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}},
+            image_contract(),
+            "config: expected training.loss to name mse or mae, since the label is a number; found cross_entropy. "
+            "Change training.loss or label.kind.",
+        ),
+        (
+            {"training": {"loss": "mae"}},
+            image_contract(),
+            "config: expected training.loss to name cross_entropy, since the label is a class; found mae. "
+            "Change training.loss or label.kind.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}, "training": {"loss": "mse", "class_weights": "balanced"}},
+            image_contract(),
+            "config: expected training.class_weights to name nothing, since the label is a number; found some. Leave it out.",
+        ),
+        (
+            {"label": {"column": "digit", "kind": "number"}, "training": {"loss": "mse", "early_stop": {"metric": "accuracy"}}},
+            image_contract(),
+            "config: expected training.early_stop.metric to name loss, mae, rmse, since the label is a number; found accuracy. "
+            "Take one of these.",
+        ),
+        (
+            {"features": [{"column": "x", "encode": "vector", "shape": [2, 3]}]},
+            image_contract(columns={"x": {"type": "binary", "tensor": {"dtype": "float32", "shape": [2, 3]}}}),
+            "config: expected features to name a vector of shape [size] without a divisor; "
+            "found shape [2, 3] and divisor 1. Give its length, and scale it before.",
+        ),
+        (
             {"training": {"batch_size": 8, "virtual_shards": 3}},
             image_contract(),
             "config: expected training.virtual_shards to name a divisor of training.batch_size; found 8 % 3 = 2. Change one of them.",
@@ -204,3 +340,37 @@ def test_pipelines_that_do_not_fit_their_contract(pipeline: dict[str, Any], cont
         check_pipeline(make_pipeline(**pipeline), contract)
     assert type(caught.value) is ConfigError
     assert str(caught.value) == message
+
+
+def test_a_contract_as_it_is_written() -> None:
+    text = """
+name: orders
+grain: one row per order
+key: [id]
+upsert: true
+columns:
+  id: {type: bigint, nullable: false, range: [1, null]}
+  code: {type: string, unique: true, pattern: '[A-Z]{2}[0-9]+', min_length: 3, max_length: 10}
+  day: {type: date, range: [2020-01-01, 2029-12-31]}
+  at: {type: timestamp, range: [2020-01-01 06:00:00, null]}
+  customer: {type: bigint}
+unique: [[day, customer]]
+references: [{column: customer, table: silver/customers, key: id}]
+evolution: {added: evolve, missing: "null", retyped: evolve}
+"""
+    contract = validate(TableContract, read_yaml(text, origin="x.yaml"), origin="x.yaml")
+    assert contract.unique_rules == {"code_not_unique": ("code",), "day_customer_not_unique": ("day", "customer")}
+    assert [(each.rule, each.column, each.key) for each in contract.references] == [
+        ("customer_not_in_customers", ("customer",), ("id",))
+    ]
+    conditions = {
+        rule: text for name, column in contract.columns.items() for rule, text in column_conditions(name, column).items()
+    }
+    assert conditions["at_out_of_range"] == "`at` IS NULL OR `at` >= TIMESTAMP'2020-01-01 06:00:00.000000Z'"
+    assert conditions["day_out_of_range"] == "`day` IS NULL OR `day` BETWEEN DATE'2020-01-01' AND DATE'2029-12-31'"
+    assert hash_of(contract) == hash_of(contract.model_copy())
+
+
+def test_a_column_that_is_unique_twice_has_one_rule() -> None:
+    contract = make_contract({"id": {"type": "int", "unique": True}, "x": {"type": "int"}}, unique=[["id", "x"], ["id", "x"]])
+    assert contract.unique_rules == {"id_not_unique": ("id",), "id_x_not_unique": ("id", "x")}

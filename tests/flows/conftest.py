@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from tests.flows.nights import NIGHT, Night
+from tests.flows.pipelines import Pipelines
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,9 @@ def copy_of(tmp_path: Path) -> Callable[[Night], Night]:
         return Night(tmp_path, raw=night.raw)
 
     return copy
+
+
+@pytest.fixture
+def pipelines(tmp_path: Path, spark: SparkSession) -> Pipelines:
+    """A lake, raw files and a configuration of their own."""
+    return Pipelines(tmp_path, spark)

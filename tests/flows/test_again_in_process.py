@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
-from pyspark.sql import SparkSession
 
-from millrace.flows import ingest, preprocess
-from millrace.flows.job import run
-from millrace.flows.nightly import NIGHT, only
-from millrace.lake import log, small
-from millrace.lake.layout import RUNS, Lake
+from millrace.lake import log
 from millrace.lake.ledger import Ledger
 from tests.flows.nights import ROOT
-
-FIRST, SECOND = "2026-11-21", "2026-11-22"
-
-
-class Pipelines:
-    """Small pipelines that end at gold, over CSV files of a few rows."""
-
-    def __init__(self, directory: Path, spark: SparkSession) -> None:
-        self.raw, self.conf, self.spark = directory / "raw", directory / "conf", spark
-        self.lake = Lake.at(str(directory / "lake"))
-        self.raw.mkdir()
-        (self.conf / "pipelines").mkdir(parents=True)
-        self.define("digits")
-
-    def define(self, name: str, **source: object) -> None:
-        raw = yaml.safe_load((ROOT / "conf" / "pipelines" / "digits.yaml").read_text())
-        raw = {**raw, "name": name, "model": None, "label": None, "quality": {"max_reject_ratio": 0.0}}
-        raw["source"] = {**raw["source"], "sample": None, "path": str(self.raw), **source}
-        (self.conf / "pipelines" / f"{name}.yaml").write_text(yaml.safe_dump(raw))
-
-    def write(self, name: str, *indices: int, digit: int = 1) -> Path:
-        rows = [f"{index},{' '.join(map(str, [index % 17, index // 17, *[0] * 62]))},{digit}" for index in indices]
-        path = self.raw / name
-        path.write_text("\n".join(("index,image,digit", *rows)) + "\n")
-        return path
-
-    def call(
-        self, night: str, *arguments: str, pipeline: str = "digits", steps: tuple[str, ...] = ("ingest", "preprocess")
-    ) -> list[int]:
-        options = ["--pipeline", pipeline, "--lake", self.lake.uri, "--conf-dir", str(self.conf), "--night", night, *arguments]
-        flows = {"ingest": only(ingest.step), "preprocess": only(preprocess.step), "night": NIGHT}
-        return [run(flows[step], "", options, spark=self.spark) for step in steps]
-
-    def rows(self, table: str) -> Counter[tuple[str, object]]:
-        version = Ledger.read(self.lake).version_of(table)
-        found = log.read_rows(self.lake.path(table), version=version).to_pylist()
-        return Counter((row["_night"], int(row["index"]) if "index" in row else row["row_id"]) for row in found)
-
-    def forget_success(self, step: str) -> None:
-        """Leaves the lake as a kill between the work's last commit and its ledger row does."""
-        entries = list(Ledger.read(self.lake).entries)
-        kept = [entry for entry in entries if not (entry is entries[-1] and entry.step == step)]
-        assert len(kept) == len(entries) - 1
-        shutil.rmtree(self.lake.path(RUNS))
-        for entry in kept:
-            small.append(self.lake, RUNS, [entry.to_row()], metadata={})
-
-
-@pytest.fixture
-def pipelines(tmp_path: Path, spark: SparkSession) -> Pipelines:
-    return Pipelines(tmp_path, spark)
+from tests.flows.pipelines import FIRST, SECOND, Pipelines
 
 
 def test_an_older_night_that_comes_again_leaves_newer_nights_whole(pipelines: Pipelines) -> None:
@@ -145,10 +88,8 @@ def test_files_that_are_gone_leave_the_night_as_it_was(pipelines: Pipelines, on_
 def test_a_column_that_comes_to_a_source_is_null_in_older_nights(pipelines: Pipelines) -> None:
     pipelines.write("a.csv", 1, 2)
     assert pipelines.call(FIRST) == [0, 0]
-    contract = yaml.safe_load((ROOT / "schemas" / "digits_raw.yaml").read_text())
-    contract["columns"]["writer"] = {"type": "string"}
-    (pipelines.conf / "schemas").mkdir()
-    (pipelines.conf / "schemas" / "digits_raw.yaml").write_text(yaml.safe_dump(contract))
+    columns = yaml.safe_load((ROOT / "schemas" / "digits_raw.yaml").read_text())["columns"]
+    pipelines.contract(columns={**columns, "writer": {"type": "string"}})
     (pipelines.raw / "b.csv").write_text(f"index,image,digit,writer\n3,{' '.join(['0'] * 64)},1,ann\n")
     assert pipelines.call(SECOND) == [0, 0]
     version = Ledger.read(pipelines.lake).version_of("silver/digits")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
+from pathlib import Path
+
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.testing import assertDataFrameEqual
 
+from millrace.contracts.spark import column_conditions
+from millrace.contracts.table import ColumnContract
 from millrace.errors import QualityError
 from millrace.quality.budget import check_budget
 from millrace.quality.rules import rules_of, tag
@@ -63,6 +68,51 @@ def test_each_row_is_reported_for_the_first_rule_that_it_breaks(spark: SparkSess
         checkRowOrder=True,
         ignoreNullable=True,
     )
+
+
+def test_texts_dates_and_open_ranges(spark: SparkSession) -> None:
+    contract = make_contract(
+        {
+            "code": {"type": "string", "pattern": r"\p{Lu}{2}'?\d+|(?:ab|b)*", "min_length": 2, "max_length": 6},
+            "day": {"type": "date", "range": [None, date(2020, 12, 31)]},
+            "at": {"type": "timestamp", "range": [datetime(2020, 1, 1, 6), None]},
+            "weight": {"type": "double", "range": [0, None]},
+            "data": {"type": "binary", "max_length": 2},
+        }
+    )
+    six = datetime(2020, 1, 1, 6, tzinfo=UTC)
+    cases = [
+        (("ÄB1", date(2020, 12, 31), six, 0.0, b"12"), None),
+        ((None, None, None, None, None), None),
+        (("AB'123", None, None, float("inf"), b""), None),
+        (("bab", None, None, None, None), None),
+        (("A", None, None, None, None), "code_too_short"),
+        (("\U0001f600\U0001f600\U0001f600\U0001f600", None, None, None, None), "code_not_like_pattern"),  # 4 characters, not 8
+        (("AB12345", None, None, None, None), "code_too_long"),
+        (("AB12\n", None, None, None, None), "code_not_like_pattern"),
+        (("xAB12", None, None, None, None), "code_not_like_pattern"),
+        (("AB12x", None, None, None, None), "code_not_like_pattern"),
+        ((None, date(2021, 1, 1), None, None, None), "day_out_of_range"),
+        ((None, None, datetime(2020, 1, 1, 5, 59, 59, 999999, UTC), None, None), "at_out_of_range"),
+        ((None, None, None, -1e-300, None), "weight_out_of_range"),
+        ((None, None, None, float("nan"), None), "weight_out_of_range"),
+        ((None, None, None, None, b"123"), "data_too_long"),
+    ]
+    schema = "code string, day date, at timestamp, weight double, data binary, _cast_failed array<string>"
+    found = tag(spark.createDataFrame([(*row, []) for row, _ in cases], schema), rules_of(contract)).collect()
+    assert [row["_rule"] for row in found] == [rule for _, rule in cases]
+
+
+def test_the_same_conditions_are_constraints_of_a_delta_table(spark: SparkSession, tmp_path: Path) -> None:
+    column = ColumnContract.model_validate({"type": "string", "pattern": r"a\\'\d", "min_length": 1, "max_length": 9})
+    conditions = column_conditions("x", column)
+    path = str(tmp_path / "table")
+    good = spark.createDataFrame([("a\\'1",), (None,)], "x string")
+    good.write.format("delta").options(**{f"delta.constraints.{rule}": text for rule, text in conditions.items()}).save(path)
+    good.write.format("delta").mode("append").save(path)
+    assert spark.read.format("delta").load(path).count() == 4
+    with pytest.raises(Exception, match="x_not_like_pattern"):
+        spark.createDataFrame([("a'1",)], "x string").write.format("delta").mode("append").save(path)
 
 
 def test_no_rules_take_no_row(spark: SparkSession) -> None:

@@ -14,6 +14,8 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 
+from millrace.models.target import STANDARD, Target
+
 SHAPE, NUM_CLASSES, SHARDS = (6, 6, 1), 3, 8
 Weights = list[npt.NDArray[Any]]
 
@@ -25,6 +27,8 @@ class Case:
     model: Mapping[str, Any] = field(default_factory=lambda: {"family": "mlp", "hidden": [12]})
     training: Mapping[str, Any] = field(default_factory=dict)
     class_weights: tuple[float, ...] | None = None
+    target: Target | None = None
+    """Of a number; the label is then the class's index as a number."""
     batches: tuple[int, ...] = (48, 29, 3)
     """With 8 shards no number of ranks above 1 shares the last two evenly, and in the very last some ranks have no row."""
 
@@ -41,6 +45,10 @@ EQUAL: Mapping[str, Case] = MappingProxyType(
         "mlp, l2": Case(model=MLP | {"l2": 0.1}, training=SGD),
         "cnn, l2, class weights": Case(model=CNN | {"l2": 0.01}, class_weights=WEIGHTS),
         "mlp, a class that does not count": Case(model=MLP, class_weights=(0.0, 1.0, 0.0)),
+        "number, mse": Case(model=MLP | {"l2": 0.01}, training=SGD | {"loss": "mse"}, target=Target(1.2, 0.7)),
+        "number, mae, micro-batches": Case(
+            model=MLP, training=SGD | {"loss": "mae", "micro_batches": 2}, target=Target(1.2, 0.7)
+        ),
         "mlp, clipped": Case(model=MLP, training={"optimizer": {"name": "sgd", "clip": {"by": "global_norm", "limit": 0.1}}}),
         "cnn, rmsprop, micro-batches": Case(model=CNN, training={"optimizer": {"name": "rmsprop"}, "micro_batches": 2}),
     }
@@ -85,15 +93,16 @@ def take_steps(case: Case, ranks: Any) -> Taken:
 
     training = TrainingConfig.model_validate({"batch_size": 48, "seed": 3, **case.training})
     config = MODEL.validate_python(case.model)
-    model = build_model(config, input_shape=SHAPE, divisor=16, num_classes=NUM_CLASSES, seed=3, precision=training.precision)
+    sizes = {"num_classes": NUM_CLASSES} if case.target is None else {"num_classes": 1, "target": STANDARD}
+    model = build_model(config, input_shape=SHAPE, divisor=16, **sizes, seed=3, precision=training.precision)
     parts = 1 if training.micro_batches == "auto" else training.micro_batches
-    options = StepOptions.of(training, case.class_weights, micro_batches=parts)
+    options = StepOptions.of(training, case.class_weights, micro_batches=parts, target=case.target or STANDARD)
     optimizer = build_optimizer(training.optimizer, model)
     step = TrainStep(model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
     ranks.broadcast([*model.weights, *step.variables])
     after, sums = [], []
     for number, num_rows in enumerate(case.batches):
-        batch = share_of(num_rows, number, ranks.rank, ranks.world_size)
+        batch = share_of(num_rows, number, ranks.rank, ranks.world_size, label="int32" if case.target is None else "float32")
         rate = training.optimizer.learning_rate
         given = step(*batch, step=number, learning_rate=rate, where=f"step {number}")
         sums.append((given.loss, given.weight, given.correct))
@@ -104,7 +113,7 @@ def take_steps(case: Case, ranks: Any) -> Taken:
     return Taken(tuple(after), agreed, seeds, tuple(sums))
 
 
-def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[Any, Any, Any]:
+def share_of(num_rows: int, number: int, rank: int, world_size: int, *, label: str = "int32") -> tuple[Any, Any, Any]:
     """The rank's rows of a global batch, by shards as the plan has them; one row of weight 0 where it has none."""
     from millrace.loading.buffers import aligned_empty
     from millrace.loading.columns import ColumnSpec
@@ -116,7 +125,7 @@ def share_of(num_rows: int, number: int, rank: int, world_size: int) -> tuple[An
     first, end = shards.start * num_rows // SHARDS, shards.stop * num_rows // SHARDS
     rows = max(1, end - first)
     images = aligned_empty(rows, ColumnSpec(name="image", dtype="uint8", shape=SHAPE))
-    labels = aligned_empty(rows, ColumnSpec(name="digit", dtype="int32"))
+    labels = aligned_empty(rows, ColumnSpec(name="digit", dtype=label))
     images[:], labels[:] = 0, 0
     images[: end - first], labels[: end - first] = all_images[first:end], all_labels[first:end]
     weights = np.zeros(rows, dtype=np.float32)

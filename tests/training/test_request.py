@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 
 from millrace.config.training import TrainingConfig
+from millrace.models.target import Target
 from millrace.training.request import NOT_IN_FINGERPRINT
 
 OTHERS = {
@@ -19,7 +22,7 @@ OTHERS = {
     "micro_batches": 2,
     "compression": "fp16",
 }
-ONLY_ONE_VALUE = {"loss"}
+BY_THE_LABEL = {"loss"}
 
 
 def fingerprint(request) -> str:
@@ -41,7 +44,7 @@ def test_settings_that_weights_do_not_depend_on(make_request, settings):
 
 
 def test_no_setting_is_forgotten():
-    assert set(TrainingConfig.model_fields) == set(OTHERS) | ONLY_ONE_VALUE | NOT_IN_FINGERPRINT
+    assert set(TrainingConfig.model_fields) == set(OTHERS) | BY_THE_LABEL | NOT_IN_FINGERPRINT
 
 
 def test_class_weights_and_model(make_request):
@@ -50,6 +53,36 @@ def test_class_weights_and_model(make_request):
     wider = replace(request, model=request.model.model_copy(update={"dropout": 0.5}))
     assert len({fingerprint(each) for each in (request, weighted, wider)}) == 3
     assert type(weighted).from_json(weighted.to_json()) == weighted
+
+
+def test_requests_of_old_keep_their_names(make_request):
+    """Checkpoints lie under it: a new kind of label must not give those of the others new names."""
+    request = make_request()
+    plan = request.plan(request.train)
+    parts = [
+        plan.fingerprint(),
+        request.model.model_dump(mode="json"),
+        request.training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
+        None,
+        None,
+        {"name": "image", "dtype": "uint8", "shape": (8, 8, 1), "length_buckets": (), "padding": 0},
+        16.0,
+        "digit",
+        10,
+    ]
+    assert fingerprint(request) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    assert parts[2]["loss"] == "cross_entropy"
+
+
+def test_a_numbers_loss_and_target(make_request):
+    def of(loss: str, *target: float):
+        training = make_request().training.model_copy(update={"loss": loss})
+        return replace(make_request(), training=training, num_classes=1, target=Target(*target))
+
+    found = [make_request(), of("mse", 3.0, 2.0), of("mae", 3.0, 2.0), of("mse", 3.0, 2.5), of("mse")]
+    assert len({fingerprint(each) for each in found}) == 5
+    assert [type(each).from_json(each.to_json()) for each in found] == found
+    assert [each.columns[1].dtype for each in found] == ["int32", *["float32"] * 4]
 
 
 def test_a_cosine_to_the_end_knows_how_long_the_run_is(make_request):

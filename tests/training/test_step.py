@@ -14,6 +14,8 @@ from millrace.errors import TrainingError
 from millrace.loading.buffers import aligned_empty
 from millrace.loading.columns import ColumnSpec
 from millrace.models.build import build_model
+from millrace.models.target import STANDARD, Target
+from millrace.training.objective import means_of
 from millrace.training.optimizers import build_optimizer
 from millrace.training.step import EvaluationStep, StepOptions, Sums, TrainStep, dropout_seeds
 
@@ -101,6 +103,52 @@ def test_class_weights_weigh_the_loss_and_not_the_metrics():
     sums = take(step, (images, labels, weights))
     assert_close(ours, theirs)
     assert sums == take(step_of(plain), (images, labels, weights))
+
+
+NUMBER = ColumnSpec(name="price", dtype="float32")
+
+
+def numbers_of(rows: int, *, seed: int = 0):
+    images, _, weights = batch_of(rows, seed=seed)
+    prices = aligned_empty(rows, NUMBER)
+    prices[:] = np.random.default_rng(seed).normal(1000.0, 50.0, rows)
+    return images, prices, weights
+
+
+def number_model(target: Target = STANDARD) -> keras.Model:
+    return build_model(MLP, input_shape=(4, 4, 1), divisor=16, num_classes=1, seed=1, target=target)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_steps_on_numbers_equal_plain_keras_on_standardised_ones(loss):
+    target = Target(1000.0, 50.0)
+    ours, theirs = number_model(), number_model()
+    step = step_of(ours, loss=loss, target=target)
+    theirs.compile(optimizer=keras.optimizers.Adam(RATE), loss=loss, metrics=["mse", "mae"])
+    for number in range(5):
+        images, prices, weights = numbers_of(7, seed=number)
+        expected = theirs.train_on_batch(images, (prices - 1000.0) / 50.0, return_dict=True)
+        theirs.reset_metrics()
+        sums = take(step, (images, prices, weights), number)
+        means = means_of(loss, (sums.loss, sums.weight, sums.correct), target=target)
+        assert means["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert means["mae"] == pytest.approx(50.0 * expected["mae"], rel=1e-5)
+        assert means["rmse"] == pytest.approx(50.0 * expected["mse"] ** 0.5, rel=1e-5)
+    assert_close(ours, theirs)
+
+
+def test_rows_of_weight_0_change_nothing_of_numbers():
+    alone, padded = number_model(), number_model()
+    images, prices, weights = numbers_of(5)
+    more_images, more_prices, _ = numbers_of(9)
+    more_images[:5], more_prices[:5], more_prices[5:] = images, prices, 1e9
+    more_weights = np.array([1.0] * 5 + [0.0] * 4, dtype=np.float32)
+    options = {"loss": "mse", "target": Target(1000.0, 50.0)}
+    sums = take(step_of(alone, **options), (images, prices, weights))
+    padded_sums = take(step_of(padded, **options), (more_images, more_prices, more_weights))
+    assert (padded_sums.loss, padded_sums.correct) == pytest.approx((sums.loss, sums.correct), rel=1e-6)
+    assert padded_sums.weight == 5.0
+    assert_close(alone, padded)
 
 
 def test_rows_of_weight_0_change_nothing():

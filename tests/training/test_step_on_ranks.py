@@ -8,7 +8,7 @@ import pytest
 from millrace.training.ranks import Ranks
 from tests.training.rank_cases import ALIKE, CASES, EQUAL, WAYS, Case, as_rank, numbers_of, run_ranks, take_steps
 
-THIN = ["mlp, all at once", "cnn", "batch norm and dropout"]
+THIN = ["mlp, all at once", "cnn", "number, mse", "batch norm and dropout"]
 
 
 def alone(case: Case):

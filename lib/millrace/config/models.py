@@ -62,17 +62,30 @@ class FeatureConfig(Section):
     """One input of the model."""
 
     column: Column
-    encode: Literal["scale"]
-    """scale: x / divisor, inside the model, so that the export takes the raw column."""
+    encode: Literal["scale", "vector"]
+    """scale: x / divisor, inside the model, so that the export takes the raw column. vector: float32 numbers as they are."""
     divisor: float = Field(default=1.0, gt=0.0)
     shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
 
 
-class LabelConfig(Section):
-    """What the model predicts."""
+class ClassLabelConfig(Section):
+    """The model predicts which class a row is of."""
 
     column: Column
     kind: Literal["class"]
+
+
+class NumberLabelConfig(Section):
+    """The model predicts a number."""
+
+    column: Column
+    kind: Literal["number"]
+    standardize: bool = True
+    """Train on (y - mean) / deviation of the train split; the model that leaves the pipeline gives y all the same."""
+
+
+LabelConfig = Annotated[ClassLabelConfig | NumberLabelConfig, Field(discriminator="kind")]
+"""What the model predicts, by its kind."""
 
 
 class PublishConfig(Section):

@@ -74,8 +74,9 @@ class OptimizerConfig(Section):
 class EarlyStopConfig(Section):
     """Ends training when validation gets no better (Prechelt, 1998)."""
 
-    metric: Literal["loss", "accuracy"] = "loss"
-    """Of the validation split after each epoch; the loss is better when it is lower, accuracy when it is higher."""
+    metric: Literal["loss", "accuracy", "mae", "rmse"] = "loss"
+    """Of the validation split after each epoch: loss, for a class accuracy, for a number mae or rmse. Accuracy is better when it
+    is higher, all others when they are lower."""
     patience: int = Field(default=3, gt=0)
     """Epochs in a row without an improvement, after which training ends."""
     min_delta: float = Field(default=0.0, ge=0.0)

@@ -63,7 +63,8 @@ class TrainingConfig(Section):
     """How the network is trained."""
 
     optimizer: OptimizerConfig = OptimizerConfig()
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    loss: Literal["cross_entropy", "mse", "mae"] = "cross_entropy"
+    """cross_entropy for a class; for a number the mean of the squared or absolute error of the standardised label."""
     batch_size: int = Field(default=128, gt=0)
     """Rows per optimizer step over all workers together."""
     epochs: int = Field(default=5, gt=0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pyspark.sql import types as T
 
+from millrace.contracts.limits import range_condition
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import DataType
 
 CAST_FAILED = "_cast_failed"
 """The column with the names of the columns whose text was no value of their type: transforms fill it, quality rules read it."""
+
+BEGIN, END = "\\A", "\\z"
+"""Of a whole text, in Java: $ would also match before a line's end."""
 
 _SPARK: dict[str, type[T.DataType]] = {
     "boolean": T.BooleanType,
@@ -53,13 +57,18 @@ def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
     if not column.nullable:
         conditions[f"{name}_is_null"] = f"{quoted} IS NOT NULL"
     if column.range is not None:
-        low, high = column.range
-        conditions[f"{name}_out_of_range"] = f"{quoted} BETWEEN {low!r} AND {high!r}"
+        conditions[f"{name}_out_of_range"] = range_condition(quoted, column.type, *column.range)
     if column.one_of is not None:
         conditions[f"{name}_not_in_set"] = f"{quoted} IN ({', '.join(_literal(value) for value in column.one_of)})"
+    if column.min_length is not None:
+        conditions[f"{name}_too_short"] = f"length({quoted}) >= {column.min_length}"
+    if column.max_length is not None:
+        conditions[f"{name}_too_long"] = f"length({quoted}) <= {column.max_length}"
+    if column.pattern is not None:  # after the lengths: Java matches long texts by recursion
+        conditions[f"{name}_not_like_pattern"] = f"{quoted} RLIKE {_literal(f'{BEGIN}(?:{column.pattern}){END}')}"
     if column.tensor is not None:
         conditions[f"{name}_wrong_size"] = f"octet_length({quoted}) = {column.tensor.num_bytes}"
-    if column.nullable:
+    if column.nullable:  # AND binds closer than OR
         return {rule: f"{quoted} IS NULL OR {condition}" for rule, condition in conditions.items()}
     return conditions
 

@@ -7,11 +7,13 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from millrace.config.load import load_named, nearest
 from millrace.config.places import Places
 from millrace.config.section import Column, Name, Named, Section
+from millrace.contracts.limits import End, check_range
+from millrace.contracts.pattern import check_pattern
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS, DataType, parse_type
 from millrace.errors import ConfigError
 
@@ -35,7 +37,16 @@ class ColumnContract(Section):
     type: str
     nullable: bool = True
     one_of: tuple[Any, ...] | None = None
-    range: tuple[float | int, float | int] | None = None
+    range: tuple[End, End] | None = None
+    """The smallest and the largest value; for a date or timestamp (UTC where it names no zone) the earliest and the latest. One
+    of them may be null: that end is open, NaN is still outside."""
+    pattern: str | None = Field(default=None, min_length=1)
+    """A regular expression that the whole text matches, in the syntax that Java and Python share. A space at its end is [ ]."""
+    min_length: int | None = Field(default=None, ge=0)
+    max_length: int | None = Field(default=None, ge=0)
+    """Characters of a text, bytes of a binary."""
+    unique: bool = False
+    """No two rows have the same value; NULL equals nothing. Rows after the earliest (night, file, row_id) are quarantined."""
     tensor: TensorContract | None = None
     text: Literal["decimal", "hex", "base64"] | None = None
     """How a binary column is written in a text format: decimal is numbers 0 to 255 with spaces between them."""
@@ -54,12 +65,26 @@ class ColumnContract(Section):
     def _options_fit(self) -> ColumnContract:
         if (self.tensor is not None or self.text is not None) and self.type != "binary":
             raise ValueError(f"tensor and text go with type binary, not {self.type}")
-        if self.range is not None and self.type not in (*INTEGERS, *FLOATS):
-            raise ValueError(f"range goes with a number, not {self.type}")
-        if self.range is not None and not -math.inf < self.range[0] <= self.range[1] < math.inf:
-            raise ValueError(f"range goes from a smaller to a larger number, not from {self.range[0]} to {self.range[1]}")
+        if self.range is not None:
+            check_range(self.type, *self.range)
         if self.one_of is not None:
             self._check_one_of(self.one_of)
+        if self.unique and self.type not in EXACT:
+            raise ValueError(f"unique goes with {', '.join(EXACT)}, not {self.type}")
+        return self
+
+    @model_validator(mode="after")
+    def _text_options_fit(self) -> ColumnContract:
+        if self.pattern is not None:
+            if self.type != "string":
+                raise ValueError(f"pattern goes with type string, not {self.type}")
+            check_pattern(self.pattern)
+        if self.min_length is None and self.max_length is None:
+            return self
+        if self.type not in ("string", "binary"):
+            raise ValueError(f"min_length and max_length go with a string or binary, not {self.type}")
+        if self.max_length is not None and self.max_length < (self.min_length or 0):
+            raise ValueError(f"max_length is {self.max_length}, less than min_length, which is {self.min_length}")
         return self
 
     def _check_one_of(self, values: tuple[Any, ...]) -> None:
@@ -84,15 +109,45 @@ class Check(Section):
     action: Literal["quarantine"] = "quarantine"
 
 
-class Evolution(Section):
-    """What happens when a source's columns are not the contract's."""
+Columns = Annotated[
+    tuple[Column, ...], Field(min_length=1), BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
+"""One column's name, or a list of names."""
 
-    added: Literal["quarantine", "refuse"] = "refuse"
-    """A file with columns that the contract does not have."""
-    missing: Literal["refuse"] = "refuse"
-    """A file without one of the contract's columns."""
-    retyped: Literal["quarantine"] = "quarantine"
-    """A value that is not of its column's type."""
+
+class Reference(Section):
+    """A row's columns name a row of another table. Rows whose key is not there are quarantined; a NULL in it names nothing."""
+
+    column: Columns
+    """This table's column, or columns."""
+    table: str = Field(pattern=r"^(bronze|silver)/[a-z][a-z0-9_]{0,63}$")
+    """bronze/SOURCE or silver/PIPELINE, as its newest succeeded step left it."""
+    key: Columns
+    """The other table's columns that these are equal to, in the same order."""
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Reference:
+        if len(self.column) != len(self.key):
+            raise ValueError(f"column and key name as many columns, not {len(self.column)} and {len(self.key)}")
+        return self
+
+    @property
+    def rule(self) -> str:
+        """The rule that a row without a partner breaks."""
+        return f"{'_'.join(self.column)}_not_in_{self.table.partition('/')[2]}"
+
+
+class Evolution(Section):
+    """What happens when a source's columns are not the contract's. The contract stays what silver and the model see."""
+
+    added: Literal["refuse", "quarantine", "evolve"] = "refuse"
+    """A file with columns that the contract does not have. quarantine: all its rows; evolve: bronze keeps them as texts in the
+    map `_added`, so that they are there when the contract comes to want them."""
+    missing: Literal["refuse", "quarantine", "null"] = "refuse"
+    """A file without one of the contract's columns. null: the column is NULL in its rows, where the contract allows that."""
+    retyped: Literal["refuse", "quarantine", "evolve"] = "quarantine"
+    """A value, or in formats that have types a column, that is not of the contract's type. refuse: the step ends; evolve: columns
+    of a narrower type, whose values all fit, are taken."""
 
 
 class TableContract(Named):
@@ -101,7 +156,12 @@ class TableContract(Named):
     grain: str
     """What one row is."""
     key: tuple[Column, ...] | None = None
+    upsert: bool = False
+    """Of rows with one key the newest night's stays, and takes the place of an older one; without it the earliest stays."""
     columns: dict[Column, ColumnContract] = Field(min_length=1)
+    unique: tuple[Annotated[tuple[Column, ...], Field(min_length=2)], ...] = ()
+    """Columns that together have no value twice, each a list of two or more; one column says `unique: true` itself."""
+    references: tuple[Reference, ...] = ()
     checks: tuple[Check, ...] = ()
     evolution: Evolution = Evolution()
 
@@ -117,6 +177,30 @@ class TableContract(Named):
         return self
 
     @model_validator(mode="after")
+    def _upsert_has_key(self) -> TableContract:
+        if self.upsert and self.key is None:
+            raise ValueError("upsert needs a key, by which the row to replace is found")
+        return self
+
+    @model_validator(mode="after")
+    def _constraints_name_columns(self) -> TableContract:
+        for what, names in [("unique", each) for each in self.unique] + [("references", each.column) for each in self.references]:
+            for name in names:
+                if name not in self.columns:
+                    raise ValueError(f"{what} names '{name}', which is not among the columns. {nearest(name, self.columns)}")
+                if self.columns[name].type not in EXACT:
+                    raise ValueError(
+                        f"{what} names '{name}', a {self.columns[name].type}; only {', '.join(EXACT)} tell rows apart"
+                    )
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} names a column twice: {', '.join(names)}")
+        rules = [*self.unique_rules, *(each.rule for each in self.references), *{check.rule for check in self.checks}]
+        twice = next((rule for rule in rules if rules.count(rule) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two rules are called {twice}")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_unique(self) -> TableContract:
         rules = [check.rule for check in self.checks]
         if len(set(rules)) != len(rules):
@@ -129,6 +213,12 @@ class TableContract(Named):
                 )
             seen[name.lower()] = name
         return self
+
+    @property
+    def unique_rules(self) -> dict[str, tuple[str, ...]]:
+        """Rule name -> the columns that have no value twice: single columns first, then `unique` in its order."""
+        sets = [(name,) for name, column in self.columns.items() if column.unique] + list(self.unique)
+        return {f"{'_'.join(names)}_not_unique": names for names in dict.fromkeys(sets)}
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:

@@ -27,7 +27,8 @@ class Metric:
     """One figure over some rows.
 
     `class_index` is None where it speaks of all classes; `average` is then how they were put together (None for accuracy and
-    log_loss, which need no averaging). `num_hits` of `num_trials` is the proportion that the value is, where it is one.
+    log_loss, which need no averaging). `num_hits` of `num_trials` is the proportion that the value is, where it is one;
+    `interval` its bounds of 95 % where it is none and has some.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Metric:
     average: str | None = None
     num_hits: int | None = None
     num_trials: int | None = None
+    interval: tuple[float, float] | None = None
 
 
 def confusion_counts(labels: Indices, predicted: Indices, *, num_classes: int) -> Counts:

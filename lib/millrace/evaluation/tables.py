@@ -6,6 +6,7 @@ The schemas are those of the contracts without the columns that the flow adds: `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def evaluation_table(
 
     classes: the K class names in the model's order. `label` is NULL where the metric speaks of all classes. ci_low and ci_high
     are Wilson's 95 % bounds where the value is a proportion of rows (accuracy; precision and recall per class; micro averages),
-    else NULL.
+    else the metric's own bounds, NULL where it has none. Of a number's model, `classes` are none.
     """
     intervals = [_interval(metric) for metric in metrics]
     num_metrics = len(metrics)
@@ -146,6 +147,36 @@ def predictions_table(
     return pa.table(columns, schema=PREDICTIONS_SCHEMA)
 
 
+def number_predictions_table(
+    row_ids: Sequence[str] | npt.NDArray[np.object_] | pa.Array,
+    labels: npt.NDArray[Any],
+    scores: Scores,
+    *,
+    run_id: str,
+    model_version: int,
+    split: str,
+) -> pa.Table:
+    """One row per row of the split (PREDICTIONS_SCHEMA), of a model that predicts numbers.
+
+    row_ids: N identifiers; labels: (N,) numbers; scores: (N, 1) predicted numbers, stored as float32. `label` and `predicted` are
+    the shortest texts that give the same double again. Raises ContractError where shapes do not fit together.
+    """
+    num_rows = len(row_ids)
+    _refuse_other_width("scores", scores.shape, (num_rows, 1))
+    _refuse_other_width("labels", labels.shape, (num_rows,))
+    values = np.ascontiguousarray(scores, dtype=np.float32).reshape(-1)
+    columns = {
+        "row_id": pa.array(row_ids, pa.string()) if not isinstance(row_ids, pa.Array) else row_ids.cast(pa.string()),
+        "run_id": pa.repeat(run_id, num_rows),
+        "model_version": pa.repeat(pa.scalar(model_version, pa.int32()), num_rows),
+        "split": pa.repeat(split, num_rows),
+        "label": pa.array([repr(value) for value in labels.astype(np.float64).tolist()], pa.string()),
+        "predicted": pa.array([repr(value) for value in values.astype(np.float64).tolist()], pa.string()),
+        "scores": pa.FixedSizeListArray.from_arrays(pa.array(values), 1).cast(PREDICTIONS_SCHEMA.field("scores").type),
+    }
+    return pa.table(columns, schema=PREDICTIONS_SCHEMA)
+
+
 def predicted_indices(scores: Scores) -> npt.NDArray[np.int64]:
     """The class with the highest float32 score, of equals the first: (N, K) -> (N,) int64."""
     best: npt.NDArray[np.int64] = np.argmax(np.asarray(scores, dtype=np.float32), axis=1).astype(np.int64)
@@ -154,7 +185,7 @@ def predicted_indices(scores: Scores) -> npt.NDArray[np.int64]:
 
 def _interval(metric: Metric) -> tuple[float | None, float | None]:
     if metric.num_hits is None or metric.num_trials is None:
-        return None, None
+        return metric.interval or (None, None)
     return wilson_interval(metric.num_hits, metric.num_trials) or (None, None)
 
 

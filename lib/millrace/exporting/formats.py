@@ -17,14 +17,14 @@ import numpy as np
 
 from millrace.errors import ExportError, MillraceError
 from millrace.exporting import h5, keras_file, saved_model
-from millrace.exporting.predictor import Predictor
-from millrace.exporting.serving_model import input_spec, predictor, probe_batch
+from millrace.exporting.predictor import Inputs, Predictor
+from millrace.exporting.serving_model import input_specs, predictor, probe_batch
 
 if TYPE_CHECKING:
     import keras
 
 MAX_DIFFERENCE = 1e-5
-"""How far a probability of the reloaded export may be from the model's."""
+"""How far a probability of the reloaded export may be from the model's; of greater numbers it is the share."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def export(model: keras.Model, format: str, directory: Path) -> Path:
+def export(model: keras.Model, format: str, directory: Path, *, probe: Inputs | None = None) -> Path:
     """Write a serving model (see `serving_model`) into `directory` and give the path of the file or directory made.
+
+    The two are compared on `probe`, a few raw rows as the model takes them; without it on made-up ones.
 
     Nothing is at that path before the export has been read back and agrees with the model; an export that is there already is
     replaced. One writer at a time, which the run's lock sees to: what a killed one left behind is cleared away. Raises
@@ -61,7 +63,7 @@ def export(model: keras.Model, format: str, directory: Path) -> Path:
         _remove(partial)
         try:
             chosen.write(model, partial)
-            _check_same(model, _load(partial, format), format)
+            _check_same(model, _load(partial, format), format, probe)
             _move(partial, target)
         finally:
             _remove(partial)
@@ -69,7 +71,7 @@ def export(model: keras.Model, format: str, directory: Path) -> Path:
 
 
 def load_predictor(path: Path, format: str) -> Predictor:
-    """Read an export: a function from a raw batch (B, *shape), uint8 for images, to probabilities (B, K) float32.
+    """Read an export: a function from raw rows, one array or several by name, to probabilities (B, K) or numbers (B, 1).
 
     Keras files are read in safe mode, without custom objects. A SavedModel is a program: load only what this lake has written.
     Raises ExportError where there is no export at `path`, or it cannot be read as `format`.
@@ -90,10 +92,11 @@ def _load(path: Path, format: str) -> Predictor:
         return FORMATS[format].load(path)
 
 
-def _check_same(model: keras.Model, reloaded: Predictor, format: str) -> None:
-    """Compare the reloaded export with the model on a few made-up rows."""
-    rows = probe_batch(input_spec(model))
-    difference = float(np.abs(reloaded(rows) - predictor(model)(rows)).max())
+def _check_same(model: keras.Model, reloaded: Predictor, format: str, probe: Inputs | None) -> None:
+    """Compare the reloaded export with the model on a few rows."""
+    rows = {name: probe_batch(spec) for name, spec in input_specs(model).items()} if probe is None else probe
+    expected = predictor(model)(rows)
+    difference = float((np.abs(reloaded(rows) - expected) / np.maximum(1.0, np.abs(expected))).max())
     # Written so that NaN is refused as well.
     if not difference <= MAX_DIFFERENCE:
         raise ExportError(

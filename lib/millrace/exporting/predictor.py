@@ -1,11 +1,11 @@
-"""What every reloaded export is: a function from a raw batch to probabilities.
+"""What every reloaded export is: a function from raw rows to probabilities, or to a number.
 
-B is the number of rows of a batch, K the number of classes.
+B is the number of rows of a batch, K the number of classes; 1 where the model predicts a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,41 +15,72 @@ import numpy.typing as npt
 from millrace.errors import ExportError
 
 Batch = npt.NDArray[Any]
-Probabilities = npt.NDArray[np.float32]
-Predictor = Callable[[Batch], Probabilities]
-"""(B, *shape) in the model's input type, uint8 for images -> (B, K) float32. Any B, 0 included."""
+Inputs = Batch | Mapping[str, Batch]
+"""The only input of a model, (B, *shape) in its type, or all of its inputs by their names."""
+Scores = npt.NDArray[np.float32]
+Predictor = Callable[[Inputs], Scores]
+"""Raw rows -> (B, K) float32: probabilities, or the number. Any B, 0 included."""
 
 CHUNK_ROWS = 1024
 """Rows that go through the model at once: what a prediction holds in memory does not grow with B beyond its input and output."""
+STRING = "string"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """What a model takes: the shape of one row and the type of its elements."""
+    """What an input takes: the shape of one row and the type of its elements, string for texts."""
 
     shape: tuple[int, ...]
     dtype: str
 
+    def fits(self, batch: Batch) -> bool:
+        """Whether the batch is (B, *shape) of this very type."""
+        same_type = batch.dtype.kind in "OSU" if self.dtype == STRING else batch.dtype == np.dtype(self.dtype)
+        return batch.ndim > 0 and batch.shape[1:] == self.shape and same_type
 
-def in_chunks(run: Callable[[Batch], Probabilities], *, takes: InputSpec, num_classes: int) -> Predictor:
+    def __str__(self) -> str:
+        return f"a {self.dtype} batch of shape ({', '.join(map(str, ('rows', *self.shape)))})"
+
+
+def in_chunks(run: Callable[[dict[str, Batch]], Scores], *, takes: Mapping[str, InputSpec], num_scores: int) -> Predictor:
     """A predictor that gives `run` at most CHUNK_ROWS rows at a time.
 
-    run: (rows, *shape) -> (rows, K) float32. The predictor raises ExportError for a batch of another shape or type: TensorFlow
-    would cast it, and a scaled image would be scaled a second time.
+    run: the inputs by name, (rows, *shape) each -> (rows, K) float32. The predictor raises ExportError for inputs of other names,
+    shapes or types: TensorFlow would cast them, and a scaled image would be scaled a second time.
     """
 
-    def predict(batch: Batch) -> Probabilities:
-        if batch.shape[1:] != takes.shape or batch.dtype != np.dtype(takes.dtype) or batch.ndim == 0:
-            raise ExportError(
-                "predict",
-                expected=f"a {takes.dtype} batch of shape (rows, {', '.join(map(str, takes.shape))})",
-                found=f"{batch.dtype} of shape {batch.shape}",
-                remedy="Give the raw column as silver has it: scaling is inside the model.",
-            )
-        probabilities = np.empty((len(batch), num_classes), np.float32)
-        for start in range(0, len(batch), CHUNK_ROWS):
-            chunk = batch[start : start + CHUNK_ROWS]
-            probabilities[start : start + len(chunk)] = run(chunk)
-        return probabilities
+    def predict(inputs: Inputs) -> Scores:
+        named = _named(inputs, takes)
+        num_rows = len(next(iter(named.values())))
+        scores = np.empty((num_rows, num_scores), np.float32)
+        for start in range(0, num_rows, CHUNK_ROWS):
+            chunk = {name: batch[start : start + CHUNK_ROWS] for name, batch in named.items()}
+            scores[start : start + CHUNK_ROWS] = run(chunk)
+        return scores
 
     return predict
+
+
+def _named(inputs: Inputs, takes: Mapping[str, InputSpec]) -> dict[str, Batch]:
+    """The inputs by name, checked."""
+    if not isinstance(inputs, Mapping):
+        if len(takes) > 1:
+            raise _refused(f"the inputs {', '.join(takes)} by name", "a single array", "Give a mapping of raw columns.")
+        inputs = {next(iter(takes)): inputs}
+    if set(inputs) != set(takes):
+        raise _refused(f"the inputs {', '.join(takes)}", ", ".join(inputs) or "none", "Give each raw column by its name.")
+    for name, spec in takes.items():
+        batch = inputs[name]
+        if not spec.fits(batch):
+            where = f"{name} as " if len(takes) > 1 else ""
+            remedy = "Give the raw column as silver has it: scaling is inside the model."
+            raise _refused(f"{where}{spec}", f"{batch.dtype} of shape {batch.shape}", remedy)
+    sizes = {name: len(inputs[name]) for name in takes}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+        raise _refused("as many rows of each input", found, "Give the columns of the same rows.")
+    return {name: inputs[name] for name in takes}
+
+
+def _refused(expected: str, found: str, remedy: str) -> ExportError:
+    return ExportError("predict", expected=expected, found=found, remedy=remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millrace.exporting.predictor import Batch, InputSpec, Predictor, Probabilities, in_chunks
+from millrace.exporting.predictor import Batch, InputSpec, Predictor, Scores, in_chunks
 
 if TYPE_CHECKING:
     import keras
@@ -21,24 +21,23 @@ def write(model: keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> Predictor:
-    """Read it back. Raises ValueError where it has not one input and one output in its serving signature."""
+    """Read it back. Raises ValueError where its serving signature has no input, or not one output."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures[SIGNATURE]
     inputs, outputs = serve.structured_input_signature[1], serve.structured_outputs
-    if len(inputs) != 1 or len(outputs) != 1:
+    if not inputs or len(outputs) != 1:
         raise ValueError(
-            f"the signature {SIGNATURE} has {len(inputs)} inputs and {len(outputs)} outputs, and must have one of each"
+            f"the signature {SIGNATURE} has {len(inputs)} inputs and {len(outputs)} outputs, and must have one output"
         )
-    ((input_name, takes),) = inputs.items()
     ((output_name, gives),) = outputs.items()
 
-    def run(chunk: Batch) -> Probabilities:
+    def run(chunk: dict[str, Batch]) -> Scores:
         # Through `loaded`: a signature alone does not keep the variables of its model alive.
-        answer = loaded.signatures[SIGNATURE](**{input_name: tf.constant(chunk)})
-        probabilities: Probabilities = answer[output_name].numpy()
-        return probabilities
+        answer = loaded.signatures[SIGNATURE](**{name: tf.constant(batch) for name, batch in chunk.items()})
+        scores: Scores = answer[output_name].numpy()
+        return scores
 
-    spec = InputSpec(shape=tuple(takes.shape[1:].as_list()), dtype=takes.dtype.name)
-    return in_chunks(run, takes=spec, num_classes=int(gives.shape[-1]))
+    takes = {name: InputSpec(shape=tuple(spec.shape[1:].as_list()), dtype=spec.dtype.name) for name, spec in inputs.items()}
+    return in_chunks(run, takes=takes, num_scores=int(gives.shape[-1]))

@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from millrace.config.load import nearest
 from millrace.config.models import PipelineConfig
 from millrace.contracts.table import TableContract
-from millrace.contracts.types import EXACT, INTEGERS
+from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
+from millrace.training.objective import NUMBER_LOSSES
 from millrace.transforms.encode import LABEL
 
 RESERVED = ("row_id", "split")
+LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
+STOP_METRICS = {"class": ("loss", "accuracy"), "number": ("loss", "mae", "rmse")}
+DTYPES = {"scale": "uint8", "vector": "float32"}
+"""What each way to encode a feature takes."""
 
 
 def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
@@ -40,8 +45,7 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
                 remedy = "Take other columns." if contract.key or where != "contract.key" else f"Give {contract.name} a key."
                 raise _error(where, "columns with an exact text", f"{name} is a {contract.columns[name].type}", remedy)
     _check_features(config, contract)
-    if config.label is not None and contract.columns[config.label.column].type not in (*INTEGERS, "string"):
-        raise _error("label", "a column of integers or texts", contract.columns[config.label.column].type, "Take another label.")
+    _check_label(config, contract)
     shards = config.training.virtual_shards
     if shards is not None and config.training.batch_size % shards:
         found = f"{config.training.batch_size} % {shards} = {config.training.batch_size % shards}"
@@ -59,13 +63,35 @@ def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
             )
 
 
+def _check_label(config: PipelineConfig, contract: TableContract) -> None:
+    if config.label is None:
+        return
+    kind, found = config.label.kind, contract.columns[config.label.column].type
+    if kind == "class" and found not in (*INTEGERS, "string"):
+        raise _error("label", "a column of integers or texts", found, "Take another label.")
+    if kind == "number" and found not in (*INTEGERS, *FLOATS):
+        raise _error("label", "a column of numbers", found, "Take another label, or label.kind class.")
+    if config.training.loss not in LOSSES[kind]:
+        expected = f"{' or '.join(LOSSES[kind])}, since the label is a {kind}"
+        raise _error("training.loss", expected, config.training.loss, "Change training.loss or label.kind.")
+    if kind == "number" and config.training.class_weights is not None:
+        raise _error("training.class_weights", "nothing, since the label is a number", "some", "Leave it out.")
+    stop = config.training.early_stop
+    if stop is not None and stop.metric not in STOP_METRICS[kind]:
+        expected = f"{', '.join(STOP_METRICS[kind])}, since the label is a {kind}"
+        raise _error("training.early_stop.metric", expected, stop.metric, "Take one of these.")
+
+
 def _check_features(config: PipelineConfig, contract: TableContract) -> None:
     for feature in config.features:
-        tensor = contract.columns[feature.column].tensor
-        if tensor is None or tensor.dtype != "uint8":
+        tensor, dtype = contract.columns[feature.column].tensor, DTYPES[feature.encode]
+        if tensor is None or tensor.dtype != dtype:
             raise _error(
-                "features", "a column with a tensor of uint8", f"{feature.column} has none", f"Give it one in {contract.name}."
+                "features", f"a column with a tensor of {dtype}", f"{feature.column} has none", f"Give it one in {contract.name}."
             )
+        if feature.encode == "vector" and (len(feature.shape) != 1 or feature.divisor != 1.0):
+            found = f"shape {list(feature.shape)} and divisor {feature.divisor:g}"
+            raise _error("features", "a vector of shape [size] without a divisor", found, "Give its length, and scale it before.")
         if tensor.shape != feature.shape:
             raise _error(
                 "features", f"the shape {list(tensor.shape)} of {feature.column}", f"{list(feature.shape)}", "Make them equal."

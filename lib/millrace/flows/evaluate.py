@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,15 @@ import pyarrow as pa
 from millrace import observe
 from millrace.errors import QualityError
 from millrace.evaluation.metrics import Metric, classification_metrics, confusion_counts, log_loss
-from millrace.evaluation.tables import confusion_table, evaluation_table, predicted_indices, predictions_table
+from millrace.evaluation.regression import regression_metrics
+from millrace.evaluation.tables import (
+    confusion_table,
+    evaluation_table,
+    number_predictions_table,
+    predicted_indices,
+    predictions_table,
+)
+from millrace.exporting.predictor import Inputs
 from millrace.flows import train
 from millrace.flows.context import Context
 from millrace.lake import artifacts, small
@@ -29,13 +37,25 @@ _BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
+class TestRows:
+    """Some rows of the test split, B of them, as exports take them."""
+
+    __test__ = False  # to pytest it looks like a class of tests
+
+    row_ids: npt.NDArray[np.object_]  # (B,)
+    labels: npt.NDArray[Any]  # (B,) indices of classes, or numbers
+    inputs: Inputs
+    """One raw column (B, *shape), or several by their names."""
+
+
+@dataclass(frozen=True)
 class Evaluated:
-    """The test split as one export sees it: N rows, K classes."""
+    """The test split as one export sees it: N rows, K classes, or 1 number."""
 
     row_ids: npt.NDArray[np.object_]  # (N,)
-    labels: npt.NDArray[np.int64]  # (N,)
+    labels: npt.NDArray[Any]  # (N,) int64 indices, or float64 numbers
     scores: npt.NDArray[np.float32]  # (N, K)
-    counts: npt.NDArray[np.int64]  # (K, K)
+    counts: npt.NDArray[np.int64] | None  # (K, K); None where a number is predicted
     metrics: tuple[Metric, ...]
 
     @property
@@ -52,78 +72,98 @@ class Evaluated:
         }
 
 
-def evaluate(
-    context: Context, gold_version: int, exports: Mapping[str, Path], *, classes: tuple[str, ...]
-) -> dict[str, Evaluated]:
-    """Runs every export over the test split. Raises QualityError where that has no rows."""
-    from millrace.exporting.formats import load_predictor
+def rows_of_gold(context: Context, gold_version: int) -> Iterator[TestRows]:
+    """The test split from gold, for exports that take gold's own column. Raises QualityError where it has no rows.
 
+    Exports with a front take silver's raw columns: give `evaluate` an iterator that looks them up by these rows' row_id.
+    """
     index = train.index_of(context, gold_version, SPLIT)
     if not index.num_rows:
         remedy = "Look at split.fractions and split.test."
         raise QualityError("publish", expected="rows of the test split", found="none", remedy=remedy)
     feature = train.feature_spec(context)
-    columns = (feature, ColumnSpec(name=LABEL, dtype="int32"), ColumnSpec(name="row_id", dtype="string"))
+    label = ColumnSpec(name=LABEL, dtype="float32" if train.predicts_number(context) else "int32")
+    columns = (feature, label, ColumnSpec(name="row_id", dtype="string"))
+    for batch in read_in_order(index, columns, _BATCH_ROWS):
+        yield TestRows(batch.columns["row_id"], batch.columns[LABEL], batch.columns[feature.name])
+
+
+def evaluate(rows: Iterable[TestRows], exports: Mapping[str, Path], *, classes: Sequence[str] | None) -> dict[str, Evaluated]:
+    """Runs every export over the rows. Without `classes` the model predicts a number."""
+    from millrace.exporting.formats import load_predictor
+
     predictors = {name: load_predictor(path, name) for name, path in exports.items()}
     row_ids, labels = [], []
     scores: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in predictors}
-    for batch in read_in_order(index, columns, _BATCH_ROWS):
-        row_ids.append(batch.columns["row_id"])
-        labels.append(batch.columns[LABEL])
+    for batch in rows:
+        row_ids.append(batch.row_ids)
+        labels.append(batch.labels)
         for name, predict in predictors.items():
-            scores[name].append(predict(batch.columns[feature.name]))
-    every_row, every_label = np.concatenate(row_ids), np.concatenate(labels).astype(np.int64)
-    return {name: _evaluated(every_row, every_label, np.concatenate(parts), len(classes)) for name, parts in scores.items()}
+            scores[name].append(predict(batch.inputs))
+    every_row, every_label = np.concatenate(row_ids), np.concatenate(labels)
+    return {name: _evaluated(every_row, every_label, np.concatenate(parts), classes) for name, parts in scores.items()}
 
 
 def _evaluated(
-    row_ids: npt.NDArray[Any], labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float32], num_classes: int
+    row_ids: npt.NDArray[Any], labels: npt.NDArray[Any], scores: npt.NDArray[np.float32], classes: Sequence[str] | None
 ) -> Evaluated:
-    counts = confusion_counts(labels, predicted_indices(scores), num_classes=num_classes)
-    loss = Metric(name="log_loss", value=log_loss(labels, scores), num_rows=len(labels))
-    return Evaluated(row_ids, labels, scores, counts, (*classification_metrics(counts), loss))
+    if classes is None:
+        numbers = labels.astype(np.float64)
+        return Evaluated(row_ids, numbers, scores, None, tuple(regression_metrics(numbers, scores[:, 0])))
+    indices = labels.astype(np.int64)
+    counts = confusion_counts(indices, predicted_indices(scores), num_classes=len(classes))
+    loss = Metric(name="log_loss", value=log_loss(indices, scores), num_rows=len(indices))
+    return Evaluated(row_ids, indices, scores, counts, (*classification_metrics(counts), loss))
 
 
 def write_evaluation(
-    attempt: Attempt, evaluated: Mapping[str, Evaluated], *, classes: tuple[str, ...], model_version: int, dataset_version: int
+    attempt: Attempt,
+    evaluated: Mapping[str, Evaluated],
+    *,
+    classes: Sequence[str] | None,
+    model_version: int,
+    dataset_version: int,
 ) -> list[TableVersion]:
-    """metrics/evaluation and metrics/confusion of every export, predictions of the first."""
+    """metrics/evaluation and, of classes, metrics/confusion of every export; predictions of the first."""
     metrics, confusions = [], []
     for artifact, found in evaluated.items():
         metrics.append(
             evaluation_table(
                 found.metrics,
-                classes=classes,
+                classes=classes or (),
                 model_version=model_version,
                 dataset_version=dataset_version,
                 artifact=artifact,
                 split=SPLIT,
             )
         )
-        confusions.append(
-            confusion_table(found.counts, classes=classes, model_version=model_version, artifact=artifact, split=SPLIT)
-        )
+        if classes is not None and found.counts is not None:
+            confusions.append(
+                confusion_table(found.counts, classes=classes, model_version=model_version, artifact=artifact, split=SPLIT)
+            )
     first = next(iter(evaluated.values()))
-    predicted = predictions_table(
-        first.row_ids,
-        first.labels,
-        first.scores,
-        classes=classes,
-        run_id=attempt.run.run_id,
-        model_version=model_version,
-        split=SPLIT,
+    written = [_replace(attempt, EVALUATION, pa.concat_tables(metrics))]
+    if confusions:
+        written.append(_replace(attempt, CONFUSION, pa.concat_tables(confusions)))
+    predicted = _predictions(first, classes, run_id=attempt.run.run_id, model_version=model_version)
+    return [*written, _replace(attempt, predictions(attempt.run.pipeline), predicted)]
+
+
+def _predictions(found: Evaluated, classes: Sequence[str] | None, *, run_id: str, model_version: int) -> pa.Table:
+    if classes is None:
+        return number_predictions_table(
+            found.row_ids, found.labels, found.scores, run_id=run_id, model_version=model_version, split=SPLIT
+        )
+    return predictions_table(
+        found.row_ids, found.labels, found.scores, classes=classes, run_id=run_id, model_version=model_version, split=SPLIT
     )
-    return [
-        _replace(attempt, EVALUATION, pa.concat_tables(metrics)),
-        _replace(attempt, CONFUSION, pa.concat_tables(confusions)),
-        _replace(attempt, predictions(attempt.run.pipeline), predicted),
-    ]
 
 
-def draw_confusion(attempt: Attempt, evaluated: Evaluated, classes: tuple[str, ...]) -> None:
+def draw_confusion(attempt: Attempt, evaluated: Evaluated, classes: Sequence[str]) -> None:
     """The confusion matrix as a picture among the run's artifacts."""
     from millrace.evaluation.plots import confusion_figure, png_bytes
 
+    assert evaluated.counts is not None, "numbers have no confusion"
     with observe.timed("publish/plots"):
         picture = png_bytes(confusion_figure(evaluated.counts, classes=classes, title=attempt.run.run_id))
         address = attempt.lake.artifacts(attempt.run.pipeline, attempt.run.run_id, "plots", "confusion.png")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from millrace.config.models import PipelineConfig
 from millrace.errors import ConfigError, LakeError
 from millrace.lake import log
-from millrace.lake.layout import Lake, rejects_of_pipeline, rejects_of_source
+from millrace.lake.layout import Lake, rejects_of_gold, rejects_of_pipeline, rejects_of_source
 from millrace.lake.ledger import Entry, Ledger
 from millrace.lake.views import to_dataset, visible_tables
 
@@ -76,7 +76,7 @@ def sql(lake: Lake, query: str) -> pa.Table:
 def rejects(lake: Lake, config: PipelineConfig, *, night: str | None) -> list[Rejects]:
     """Quarantined and dropped rows of a pipeline and its source, by stage and rule: of all that was written, failed runs too."""
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for table in (rejects_of_source(config.source.name), rejects_of_pipeline(config.name)):
+    for table in (rejects_of_source(config.source.name), rejects_of_pipeline(config.name), rejects_of_gold(config.name)):
         uri = existing(lake).path(table)
         for row in log.read_rows(uri).to_pylist() if log.exists(uri) else []:
             if night in (None, row["_night"]):

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from dataclasses import replace
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from millrace import observe
 from millrace.config.load import hash_of
-from millrace.contracts.spark import column_conditions, spark_type
+from millrace.contracts.spark import column_conditions
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows import rejects
 from millrace.flows.classes import classes_and_unseen, label_of
 from millrace.flows.context import Context
+from millrace.flows.gold import write_gold
 from millrace.flows.ingest import cached
+from millrace.flows.rows import drop_rules, superseded_rows, tagged_rows
 from millrace.flows.scope import STEP, Scope, everything, find_scope, sections
 from millrace.lake import ledger as books
-from millrace.lake import log, protocol
+from millrace.lake import protocol
 from millrace.lake.layout import bronze, gold, rejects_of_pipeline, silver
-from millrace.lake.read import read_version
-from millrace.lake.write import PLAIN, write_nights
-from millrace.quality.rules import rules_of, tag
-from millrace.transforms import encode as encoding
-from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
-from millrace.transforms.deduplicate import tag_duplicates
-from millrace.transforms.identity import with_row_id
-from millrace.transforms.split import SPLITS, split_of
-
-_GOLD_FILE_BYTES = 64 * 1024**2
+from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
+from millrace.quality.rules import rules_of
+from millrace.transforms.deduplicate import SUPERSEDED
 
 
 def step(context: Context) -> protocol.Step:
@@ -74,7 +69,8 @@ def leave_standing(context: Context, attempt: books.Attempt, state: FittedState)
 
 
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
-    """Does the nights of a scope; None, and nothing written, where a class has come that the standing state does not have."""
+    """Does the nights of a scope; None, and nothing written, where the rows of other nights have to be looked at again: a class
+    has come that the standing state does not have, or rows give way that others were dropped as equal to."""
     with cached(tagged_rows(context, attempt, scope)) as tagged:
         tally = rejects.count(tagged)
         unseen = classes_and_unseen(context, scope, tagged)
@@ -82,67 +78,60 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
             return None
         tally = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
         rows = unseen.tag(tagged)
-        rejected = rejects.as_quarantine(rows, attempt)
-        where = rejects.write(
-            attempt, rejects_of_pipeline(context.config.name), rejected, scope.nights, tally, rebuild=scope.rebuild
-        )
+        superseded = superseded_rows(context, attempt, scope, rows)
+        nights_of_superseded = nights_in(superseded)
+        if nights_of_superseded and context.config.clean:
+            return None
+        where = write_rejects(context, attempt, scope, rows, superseded if nights_of_superseded else None, tally)
         rejects.check_budget(context, attempt, tally)
         written_silver = write_silver(context, attempt, scope, rows)
     state = FittedState(hash_of(sections(context)), scope.seen, unseen.classes)
-    written_gold, num_rows = write_gold(context, attempt, scope, state, written_silver)
-    FittedState(state.sections_hash, state.nights, state.classes, num_rows).save(
-        context.lake, context.config.name, context.run.run_id, attempt.step_key
-    )
+    encoded = replace(scope, nights=tuple(sorted({*scope.nights, *nights_of_superseded})))
+    written_gold, num_rows = write_gold(context, attempt, encoded, state, written_silver)
+    replace(state, num_rows=num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
     known = {rule.name: rule.column for rule in rules_of(context.contract)}
-    quality = rejects.write_data_quality(attempt, written_silver, tally, known=[*known, *drop_rules(context)], columns=known)
+    upsert_rules = [SUPERSEDED] if context.contract.upsert else []
+    quality = rejects.write_data_quality(
+        attempt, written_silver, tally, known=[*known, *upsert_rules, *drop_rules(context)], columns=known
+    )
     return books.Outcome(outputs=(written_silver, written_gold, *where, quality), counts=tally.counts())
+
+
+def nights_in(rows: DataFrame | None) -> set[str]:
+    """The nights that some rows are of."""
+    return set() if rows is None else {row["_night"] for row in rows.select("_night").distinct().collect()}
+
+
+def write_rejects(
+    context: Context,
+    attempt: books.Attempt,
+    scope: Scope,
+    rows: DataFrame,
+    superseded: DataFrame | None,
+    tally: rejects.Tally,
+) -> tuple[books.TableVersion, ...]:
+    """Stores what is not kept, and the rows of silver that give way, under the night that has the newer ones."""
+    rejected = rejects.as_quarantine(rows, attempt)
+    if superseded is not None:
+        given_way = superseded.withColumns(
+            {
+                "_source_file": F.lit(None).cast("string"),
+                "_rule": F.lit(SUPERSEDED),
+                "_reason": F.concat(F.lit("a newer night has a row with this key; this one was of "), F.col("_night")),
+                "_action": F.lit("dropped"),
+                "_record": F.lit(None).cast("string"),
+                "_night": F.col("_newer_night"),
+            }
+        )
+        rejected = rejected.unionByName(rejects.as_quarantine(given_way, attempt))
+    table = rejects_of_pipeline(context.config.name)
+    return rejects.write(attempt, table, rejected, scope.nights, tally, rebuild=scope.rebuild, has_more=superseded is not None)
 
 
 def stands(context: Context, ledger: books.Ledger, entry: books.Entry) -> bool:
     """Whether silver and gold are still what an entry has made."""
     tables = (silver(context.config.name), gold(context.config.name))
     return all(entry.output(table) == ledger.version_of(table) for table in tables)
-
-
-def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:
-    """One row per bronze row of the scope: typed, with row_id and split.
-
-    _rule, _reason, _action and _record are NULL for a row that is kept.
-    """
-    contract, table = context.contract, bronze(context.config.source.name)
-    raw = read_version(context.spark(), context.lake, table, attempt.input_version(table)).filter(
-        F.col("_night").isin(list(scope.nights))
-    )
-    for name, column in contract.columns.items():
-        if name not in raw.columns:  # bronze is older than the column
-            raw = raw.withColumn(name, F.lit(None).cast(spark_type(column.data_type)))
-    typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
-    identified = with_row_id(typed, key=contract.key, content="_raw").withColumn(
-        "split", split_of(typed.schema, context.config.split)
-    )
-    checked = tag(identified, rules_of(contract))
-    checked = checked.withColumn("_record", F.when(F.col("_rule").isNotNull(), F.col("_raw"))).drop("_raw", CAST_FAILED)
-    standing = standing_silver(context, attempt, scope)
-    for rule, columns in drop_rules(context).items():
-        checked = tag_duplicates(checked, columns=columns, rule=rule, tie_break=list(contract.columns), standing=standing)
-    return checked
-
-
-def drop_rules(context: Context) -> dict[str, list[str]]:
-    """The rules that drop a row, and the columns in which it equals another."""
-    by_key = {"duplicate_key": list(context.contract.key)} if context.contract.key else {}
-    return by_key | {
-        f"drop_duplicates({', '.join(step.drop_duplicates)})": list(step.drop_duplicates) for step in context.config.clean
-    }
-
-
-def standing_silver(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame | None:
-    """Silver's rows of the nights that stay as they are; a row that is there already stays."""
-    table = silver(context.config.name)
-    version = attempt.ledger.version_of(table)
-    if scope.rebuild or version is None or not set(scope.seen) - set(scope.nights):
-        return None
-    return read_version(context.spark(), context.lake, table, version).filter(~F.col("_night").isin(list(scope.nights)))
 
 
 def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> books.TableVersion:
@@ -155,44 +144,8 @@ def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: D
         rule: text for name, column in context.contract.columns.items() for rule, text in column_conditions(name, column).items()
     }
     constraints = {f"delta.constraints.{rule}": condition for rule, condition in conditions.items()}
-    return write_nights(
-        attempt, silver(context.config.name), kept, scope.nights, properties={**PLAIN, **constraints}, rebuild=scope.rebuild
-    )
-
-
-def write_gold(
-    context: Context, attempt: books.Attempt, scope: Scope, state: FittedState, written: books.TableVersion
-) -> tuple[books.TableVersion, dict[str, int]]:
-    """Encodes silver's rows of the scope's nights into gold.
-
-    Returns the version and the rows of each split.
-    """
-    config = context.config
-    rows = read_version(context.spark(), context.lake, written.table, written.version)
-    nights = list(scope.nights)
-    chosen = rows.filter(F.col("_night").isin(nights))
-    row_bytes = sum(
-        tensor.num_bytes for feature in config.features if (tensor := context.contract.columns[feature.column].tensor)
-    )
-    num_rows = log.num_rows(context.lake.path(written.table), written.version, None if scope.rebuild else scope.nights)
-    encoded = encoding.encode(
-        chosen, features=config.features, label=config.label.column if config.label else None, classes=state.classes
-    )
-    ordered = encoding.in_hash_order(encoded, seed=config.split.seed, num_partitions=num_files(num_rows * row_bytes))
-    table = write_nights(attempt, gold(config.name), ordered, nights, partition_by=["split"], rebuild=scope.rebuild)
-    return table, rows_by_split(context.lake.path(table.table), table.version)
-
-
-def num_files(num_bytes: int) -> int:
-    """Files of a gold write: at most 64 MiB each, and a few even for little, so that writing and reading run side by side."""
-    return max(1, min(4, num_bytes // (4 * 1024**2)), -(-num_bytes // _GOLD_FILE_BYTES))
-
-
-def rows_by_split(uri: str, version: int) -> dict[str, int]:
-    """Rows of each split in a version of gold, from the log."""
-    actions = pa.table(log.open_table(uri, version).get_add_actions(flatten=True))
-    counts = dict.fromkeys(SPLITS, 0)
-    for split, rows in zip(actions.column("partition.split").to_pylist(), actions.column("num_records").to_pylist(), strict=True):
-        counts[split] += rows
-    observe.note("gold", num_rows=counts, version=version)
-    return counts
+    table = silver(context.config.name)
+    if context.contract.upsert and not scope.rebuild:
+        return merge_rows(attempt, table, kept, properties={**UPDATED, **constraints})
+    base = UPDATED if context.contract.upsert else PLAIN
+    return write_nights(attempt, table, kept, scope.nights, properties={**base, **constraints}, rebuild=scope.rebuild)

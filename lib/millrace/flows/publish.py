@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fsspec
 
@@ -18,11 +19,16 @@ from millrace import observe
 from millrace.errors import LakeError
 from millrace.flows import train
 from millrace.flows.context import Context
-from millrace.flows.evaluate import draw_confusion, evaluate, write_evaluation
+from millrace.flows.evaluate import draw_confusion, evaluate, rows_of_gold, write_evaluation
 from millrace.flows.scope import state_of
 from millrace.lake import ledger as books
 from millrace.lake import log, protocol, small
 from millrace.lake.layout import EPOCHS, MODELS, gold
+
+if TYPE_CHECKING:
+    import keras
+
+    from millrace.exporting.predictor import Inputs
 
 STEP = "publish"
 
@@ -65,18 +71,21 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
     entry = training_of(attempt)
     gold_version = attempt.input_version(gold(context.config.name))
     assert gold_version is not None
-    classes = state_of(context, attempt.ledger, gold_version).classes
+    fitted = state_of(context, attempt.ledger, gold_version)
+    classes = None if train.predicts_number(context) else fitted.classes
     model_version, stage = next_model_version(context)
     address = context.lake.artifacts(context.config.name, attempt.run.run_id, train.own_directory(context, attempt, "exports"))
     with export_directory(context, address) as directory:
         with observe.timed("publish/export"):
-            exports, takes_and_gives = export_all(context, entry, directory, num_classes=len(classes))
+            served = make_serving_model(context, entry, gold_version, num_classes=1 if classes is None else len(classes))
+            exports, takes_and_gives = export_all(context, served, directory)
         with observe.timed("publish/evaluate"):
-            evaluated = evaluate(context, gold_version, exports, classes=classes)
+            evaluated = evaluate(rows_of_gold(context, gold_version), exports, classes=classes)
         sums = checksums(exports)
     written = write_evaluation(attempt, evaluated, classes=classes, model_version=model_version, dataset_version=gold_version)
     first = evaluated[context.config.publish.exports[0]]
-    draw_confusion(attempt, first, classes)
+    if classes is not None:
+        draw_confusion(attempt, first, classes)
     row = {
         "pipeline": context.config.name,
         "version": model_version,
@@ -140,29 +149,43 @@ def export_directory(context: Context, target: str) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def export_all(context: Context, entry: books.Entry, directory: Path, *, num_classes: int) -> tuple[dict[str, Path], str]:
-    """Writes every export of the trained model. Returns their paths by format, and what the model takes and gives as JSON."""
-    from millrace.exporting.formats import export
-    from millrace.exporting.serving_model import serving_model, signature
+def make_serving_model(
+    context: Context, entry: books.Entry, gold_version: int, *, num_classes: int, front: keras.Model | None = None
+) -> keras.Model:
+    """The trained model as it leaves the pipeline. `front` makes its input of silver's columns; else it takes gold's."""
+    from millrace.exporting.serving_model import serving_model
     from millrace.models.build import build_model
     from millrace.training.checkpoint import load_weights
 
-    config, feature = context.config, context.config.features[0]
+    config, feature = context.config, train.feature_spec(context)
     assert config.model is not None
     model = build_model(
         config.model,
         input_shape=feature.shape,
-        divisor=feature.divisor,
+        divisor=train.divisor_of(context),
         num_classes=num_classes,
         seed=config.training.seed,
-        input_name=feature.column,
+        input_name=feature.name,
+        target=train.target_of(context, gold_version),
     )
     load_weights(train.load_result(context, entry).weights, model)
-    served = serving_model(model)
+    return serving_model(model, front=front, kind="number" if train.predicts_number(context) else "class")
+
+
+def export_all(
+    context: Context, served: keras.Model, directory: Path, *, probe: Inputs | None = None
+) -> tuple[dict[str, Path], str]:
+    """Writes every export. Returns their paths by format, and what the model takes and gives as JSON.
+
+    `probe` are a few raw rows to compare each export with the model on; without them they are made up.
+    """
+    from millrace.exporting.formats import export
+    from millrace.exporting.serving_model import signature
+
     exports: dict[str, Path] = {}
-    for name in config.publish.exports:
+    for name in context.config.publish.exports:
         observe.progress(f"exporting {name}")
-        exports[name] = export(served, name, directory)
+        exports[name] = export(served, name, directory, probe=probe)
     return exports, json.dumps(signature(served), sort_keys=True)
 
 

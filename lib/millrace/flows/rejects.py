@@ -49,14 +49,14 @@ def count(rows: DataFrame) -> Tally:
     return Tally(sum(row["count"] for row in found), by_action["quarantined"], by_action["dropped"])
 
 
-def as_quarantine(rows: DataFrame, attempt: Attempt) -> DataFrame:
-    """One row per row that was not kept, in the columns of quarantine/."""
+def as_quarantine(rows: DataFrame, attempt: Attempt, *, stage: str | None = None) -> DataFrame:
+    """One row per row that was not kept, in the columns of quarantine/. `stage` is the step where none is named."""
     night = F.col("_night") if "_night" in rows.columns else F.lit(attempt.run.night)
     return rows.filter(F.col("_rule").isNotNull()).select(
         "row_id",
         F.when(F.col("_action") == "quarantined", F.col("_record")).alias("record"),
         F.col("_source_file").alias("source_file"),
-        F.lit(attempt.step).alias("stage"),
+        F.lit(stage or attempt.step).alias("stage"),
         F.col("_rule").alias("rule"),
         F.col("_reason").alias("reason"),
         F.col("_action").alias("action"),
@@ -66,10 +66,17 @@ def as_quarantine(rows: DataFrame, attempt: Attempt) -> DataFrame:
 
 
 def write(
-    attempt: Attempt, table: str, rejected: DataFrame, nights: Sequence[str], tally: Tally, *, rebuild: bool = False
+    attempt: Attempt,
+    table: str,
+    rejected: DataFrame,
+    nights: Sequence[str],
+    tally: Tally,
+    *,
+    rebuild: bool = False,
+    has_more: bool = False,
 ) -> tuple[TableVersion, ...]:
-    """Replaces the rejects of `nights`. Nothing is written where there are none and never were."""
-    if not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
+    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and never were."""
+    if not has_more and not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
         standing = attempt.ledger.version_of(table)
         return () if standing is None else (TableVersion(table, standing),)
     return (write_nights(attempt, table, rejected.coalesce(1), nights, rebuild=rebuild, keep_unfinished=True),)

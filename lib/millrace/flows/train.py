@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy.typing as npt
+import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 
 from millrace import observe
@@ -21,6 +23,7 @@ from millrace.lake.layout import EPOCHS, gold
 from millrace.lake.read import read_version
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.index import DatasetIndex, build_index
+from millrace.models.target import STANDARD, Target, fit_target
 from millrace.training.checkpoint import directory_of
 from millrace.training.class_weights import balanced_weights, named_weights
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
@@ -87,15 +90,38 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         train=train_rows,
         validation=validation_rows,
         feature=feature_spec(context),
-        divisor=config.features[0].divisor,
+        divisor=divisor_of(context),
         label=LABEL,
-        num_classes=len(state.classes),
+        num_classes=1 if predicts_number(context) else len(state.classes),
         model=config.model,
         training=config.training,
         checkpoints=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, CHECKPOINTS)),
         class_weights=class_weights(context, version, state.classes),
         board=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "tensorboard")),
+        target=target_of(context, version),
     )
+
+
+def predicts_number(context: Context) -> bool:
+    """Whether the model gives a number, and not a class."""
+    return context.config.label is not None and context.config.label.kind == "number"
+
+
+def target_of(context: Context, version: int) -> Target | None:
+    """What a number's model calls 0 and 1: fitted on the train split of a version of gold; None where the label is a class."""
+    label = context.config.label
+    if label is None or label.kind != "number":
+        return None
+    if not label.standardize:
+        return STANDARD
+    rows = log.open_table(context.lake.path(gold(context.config.name)), version).to_pyarrow_dataset()
+
+    def batches() -> Iterator[npt.NDArray[Any]]:
+        for batch in rows.to_batches(columns=[LABEL], filter=ds.field("split") == "train"):
+            yield batch.column(LABEL).to_numpy(zero_copy_only=False)
+
+    with observe.timed("train/target"):
+        return fit_target(batches, label=label.column)
 
 
 def class_weights(context: Context, version: int, classes: Sequence[str]) -> tuple[float, ...] | None:
@@ -114,7 +140,13 @@ def class_weights(context: Context, version: int, classes: Sequence[str]) -> tup
 def feature_spec(context: Context) -> ColumnSpec:
     """The model's input as the loader reads it."""
     feature = context.config.features[0]
-    return ColumnSpec(name=feature.column, dtype="uint8", shape=feature.shape)
+    return ColumnSpec(name=feature.column, dtype="uint8" if feature.encode == "scale" else "float32", shape=feature.shape)
+
+
+def divisor_of(context: Context) -> float | None:
+    """What the model divides its input by; None where that is float32 and taken as it is."""
+    feature = context.config.features[0]
+    return feature.divisor if feature.encode == "scale" else None
 
 
 def index_of(context: Context, version: int, split: str) -> DatasetIndex:

@@ -64,6 +64,11 @@ def rejects_of_pipeline(pipeline: str) -> str:
     return f"quarantine/pipelines/{pipeline}"
 
 
+def rejects_of_gold(pipeline: str) -> str:
+    """Blocks and windows that are not in gold: rows of another grain than silver's."""
+    return f"quarantine/gold/{pipeline}"
+
+
 @dataclass(frozen=True)
 class Lake:
     """A lake at `uri`: `file:` URIs as plain absolute paths, others as they are."""

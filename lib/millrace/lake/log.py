@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from millrace.errors import LakeError
+
+_COMMIT = re.compile(r"(\d{20})\.(json|checkpoint)")
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -38,8 +41,11 @@ def exists(uri: str) -> bool:
 
 
 def latest_version(uri: str) -> int | None:
-    """The newest version, or None where there is no table."""
-    return int(DeltaTable(uri).version()) if exists(uri) else None
+    """The newest version, or None where there is no table. From the names in the log, so that any table has one."""
+    files, path = fsspec.core.url_to_fs(uri)
+    files.invalidate_cache()
+    names = (str(name).rpartition("/")[2] for name in files.ls(f"{path}/_delta_log", detail=False)) if exists(uri) else ()
+    return max((int(found.group(1)) for name in names if (found := _COMMIT.match(name))), default=None)
 
 
 def user_metadata(uri: str, version: int) -> dict[str, Any]:

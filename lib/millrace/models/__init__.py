@@ -1,1 +1,1 @@
-"""Keras models, one builder a file. Each takes the raw column, scales inside, and gives logits."""
+"""Keras models, one builder a file. Each takes the column as gold has it, scales inside, and gives logits or a number."""

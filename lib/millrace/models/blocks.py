@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from millrace.config.network import ModelConfig
+from millrace.models.target import Target
 
 
 class Blocks:
@@ -30,6 +31,13 @@ class Blocks:
     def logits(self, x: Any, num_classes: int) -> Any:
         """The last layer, in float32 whatever the others compute in. x: (batch, values) -> (batch, num_classes)"""
         return keras.layers.Dense(num_classes, dtype="float32", name="logits", **self._kernel())(x)
+
+    def number(self, x: Any, target: Target) -> Any:
+        """The last layers of a number's model, in float32 as well: one unit, then its unit. x: (batch, values) -> (batch, 1)"""
+        z = keras.layers.Dense(1, dtype="float32", name="number", **self._kernel())(x)
+        if target.changes_nothing:
+            return z
+        return keras.layers.Rescaling(target.scale, offset=target.mean, dtype="float32", name="unit")(z)
 
     def activate(self, x: Any, *, name: str) -> Any:
         """Batch norm where asked for, then the activation. Any shape, which stays."""

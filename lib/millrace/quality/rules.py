@@ -45,7 +45,11 @@ def first_broken(rules: Sequence[Rule]) -> tuple[Column, Column]:
 def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """The same rows with _rule, _reason and _action where a rule is broken; rows that are tagged already keep their tag."""
     rule, reason = first_broken(rules)
-    return rows.withColumns({"_rule": rule, "_reason": reason, "_action": F.when(rule.isNotNull(), F.lit("quarantined"))})
+    tags = {"_rule": rule, "_reason": reason, "_action": F.when(rule.isNotNull(), F.lit("quarantined"))}
+    if "_rule" not in rows.columns:
+        return rows.withColumns(tags)
+    is_tagged = F.col("_rule").isNotNull()
+    return rows.withColumns({name: F.when(is_tagged, F.col(name)).otherwise(value) for name, value in tags.items()})
 
 
 def _holds(rule: Rule) -> Column:

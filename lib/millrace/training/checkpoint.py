@@ -47,7 +47,7 @@ class Progress:
     """Of them those in the epoch that is not finished; 0 at an epoch's end."""
     num_rows_seen: int = 0
     sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Of the epoch that is not finished: loss, weight and correct rows (`training.step.Sums`)."""
+    """Of the epoch that is not finished: loss, weight, and correct rows or the other error (`training.step.Sums`)."""
     seconds: float = 0.0
     """Of the epoch that is not finished: how long its steps took."""
     rows: tuple[dict[str, Value], ...] = ()

@@ -11,9 +11,11 @@ from millrace.loading.plan import PlanSpec
 from millrace.loading.pool import reader_threads
 from millrace.loading.reader import PlannedReader, read_in_order
 from millrace.models.build import build_model
+from millrace.models.target import STANDARD
 from millrace.training.board import Point, is_shown
 from millrace.training.checkpoint import Progress
 from millrace.training.early_stop import Verdict, judge
+from millrace.training.objective import means_of
 from millrace.training.optimizers import build_optimizer
 from millrace.training.parts import parts_for
 from millrace.training.ranks import Ranks
@@ -63,6 +65,7 @@ class _Trainer:
             num_classes=request.num_classes,
             seed=training.seed,
             precision=training.precision,
+            target=None if request.target is None else STANDARD,  # standardised, as the loss is
         )
         self._rate = LearningRate(
             config=training.optimizer, batch_size=training.batch_size, num_steps=training.epochs * self._plan.num_steps
@@ -70,9 +73,10 @@ class _Trainer:
         self._validation = validation_of(request)
         optimizer = build_optimizer(training.optimizer, self._model)
         parts = parts_for(self._model, training, num_rows=self._plan.max_local_rows(ranks.world_size))
-        options = StepOptions.of(training, request.class_weights, micro_batches=parts)
+        self._target = request.target or STANDARD
+        options = StepOptions.of(training, request.class_weights, micro_batches=parts, target=self._target)
         self._step = TrainStep(self._model, optimizer, options, rank=ranks.rank, world_size=ranks.world_size, add=ranks.add)
-        self._evaluate = EvaluationStep(self._model)
+        self._evaluate = EvaluationStep(self._model, options)
         self._saver = Saver(request, ranks, tell, self._at.fingerprint, self._model.weights, self._step.variables)
 
     def run(self) -> TrainResult:
@@ -155,7 +159,7 @@ class _Trainer:
             if self._saver.is_due(self._at, sums):
                 self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
-        return _metric_rows("train", epoch, self._at.step, total, self._learning_rate(), self._at.seconds)
+        return self._metric_rows("train", total, self._at.seconds)
 
     def _after_step(self, step: int, sums: Sums, total: Sums, seconds: float) -> Progress:
         done, curve = self._at.step + 1, self._at.curve
@@ -192,7 +196,23 @@ class _Trainer:
             self._tell("validation", epoch=epoch, step=step, rows=int(own.weight))
         self._wait()
         total = Sums(*self._ranks.sum([own.loss, own.weight, own.correct], name="validation"))
-        return _metric_rows("validation", epoch, step, total, self._learning_rate(), time.monotonic() - started)
+        return self._metric_rows("validation", total, time.monotonic() - started)
+
+    def _metric_rows(self, split: str, sums: Sums, seconds: float) -> list[dict[str, Value]]:
+        """Rows of metrics/epochs: loss and accuracy, or loss, mae and rmse, over all rows of the split."""
+        values = means_of(self._request.training.loss, (sums.loss, sums.weight, sums.correct), target=self._target)
+        return [
+            {
+                "epoch": self._at.epoch + 1,
+                "step": self._at.step,
+                "split": split,
+                "metric": metric,
+                "value": value,
+                "learning_rate": self._learning_rate(),
+                "rows_per_second": sums.weight / max(seconds, 1e-9),
+            }
+            for metric, value in values.items()
+        ]
 
     def _end_epoch(self, rows: tuple[dict[str, Value], ...]) -> None:
         points = [Point(f"{row['split']}/{row['metric']}", self._at.step, time.time(), float(row["value"])) for row in rows]
@@ -222,20 +242,3 @@ class _Trainer:
 
 def _add(total: Sums, more: Sums) -> Sums:
     return Sums(total.loss + more.loss, total.weight + more.weight, total.correct + more.correct)
-
-
-def _metric_rows(split: str, epoch: int, step: int, sums: Sums, learning_rate: float, seconds: float) -> list[dict[str, Value]]:
-    """Rows of metrics/epochs: loss and accuracy over all rows of the split."""
-    values = {"loss": sums.loss / sums.weight, "accuracy": sums.correct / sums.weight}
-    return [
-        {
-            "epoch": epoch,
-            "step": step,
-            "split": split,
-            "metric": metric,
-            "value": value,
-            "learning_rate": learning_rate,
-            "rows_per_second": sums.weight / max(seconds, 1e-9),
-        }
-        for metric, value in values.items()
-    ]

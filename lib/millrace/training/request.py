@@ -16,6 +16,8 @@ from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec, plan_for
+from millrace.models.target import Target
+from millrace.training.objective import is_number, label_dtype
 from millrace.training.schedules import depends_on_num_steps
 
 Value = str | int | float
@@ -42,12 +44,13 @@ class TrainRequest:
     validation: DatasetIndex | str | None
     """The rows that each epoch is validated on; None or no rows: no validation."""
     feature: ColumnSpec
-    """The model's input, a uint8 tensor column."""
-    divisor: float
-    """The model divides the raw values by it."""
+    """The model's input: a uint8 tensor column, or a float32 one."""
+    divisor: float | None
+    """The model divides raw uint8 values by it; None: they are float32 and taken as they are."""
     label: str
-    """Column of integers from 0 to num_classes - 1."""
+    """Column of integers from 0 to num_classes - 1; of finite numbers where training.loss is mse or mae."""
     num_classes: int
+    """1 where the label is a number."""
     model: ModelConfig
     training: TrainingConfig
     checkpoints: str
@@ -56,11 +59,19 @@ class TrainRequest:
     """Directory of TensorBoard's event file, likewise; None: there is none."""
     class_weights: tuple[float, ...] | None = None
     """What a row counts in the loss, by its label; None: all the same. (num_classes,)"""
+    target: Target | None = None
+    """Of a number: its mean and scale in the train split, or STANDARD for its own unit; None: the label is a class."""
+
+    def __post_init__(self) -> None:
+        fits = self.num_classes == 1 and self.class_weights is None
+        assert is_number(self.training.loss) == (self.target is not None), "the loss is that of the label's kind"
+        assert self.target is None or fits, "a number has no classes"
+        assert (self.feature.dtype == "uint8") == (self.divisor is not None), "bytes are scaled inside the model, numbers before"
 
     @property
     def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
-        """What is read of each row: the feature, and the label as int32."""
-        return self.feature, ColumnSpec(name=self.label, dtype="int32")
+        """What is read of each row: the feature, and the label as int32 or float32."""
+        return self.feature, ColumnSpec(name=self.label, dtype=label_dtype(self.training.loss))
 
     def plan(self, train: DatasetIndex) -> PlanSpec:
         """The plan of the run. Raises PlanError."""
@@ -88,6 +99,8 @@ class TrainRequest:
             self.label,
             self.num_classes,
         ]
+        if self.target is not None:  # left out otherwise: what a class's run was called, it is called for ever
+            parts.append(asdict(self.target))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -104,6 +117,7 @@ class TrainRequest:
             "checkpoints": self.checkpoints,
             "board": self.board,
             "class_weights": self.class_weights,
+            "target": None if self.target is None else asdict(self.target),
         }
         return json.dumps(content)
 
@@ -126,6 +140,7 @@ class TrainRequest:
             checkpoints=content["checkpoints"],
             board=content["board"],
             class_weights=None if content["class_weights"] is None else tuple(content["class_weights"]),
+            target=None if content["target"] is None else Target(**content["target"]),
         )
 
 
@@ -134,8 +149,8 @@ class TrainResult:
     """What a run that finished gives back."""
 
     rows: tuple[dict[str, Value], ...]
-    """Rows of metrics/epochs: epoch (from 1), step (steps so far), split, metric (loss or accuracy), value, learning_rate,
-    rows_per_second."""
+    """Rows of metrics/epochs: epoch (from 1), step (steps so far), split, metric (loss, and accuracy or mae and rmse), value,
+    learning_rate, rows_per_second."""
     weights: str
     """Address of the last checkpoint; `millrace.training.checkpoint.load_weights` reads it."""
     weight_hash: str

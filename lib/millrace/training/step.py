@@ -22,11 +22,13 @@ import tensorflow as tf
 
 from millrace.config.training import TrainingConfig
 from millrace.errors import TrainingError
+from millrace.models.target import STANDARD, Target
 from millrace.training.loss_scale import LossScale
+from millrace.training.objective import label_dtype, losses_and_sums
 from millrace.training.reduction import Sum, add_up_in_half, horovod_sum
 
 STAGE = "training"
-_NUM_METRICS = 3  # sums of loss, weight and correct rows
+_NUM_METRICS = 3  # sums of loss, weight and correct rows, or of the other error
 NUM_SUMS = 4  # then the weight in the loss, which class weights are part of; behind them, the wishes for a checkpoint
 _NOT_FINITE, _DONE, _SKIPPED = 0.0, 1.0, 2.0  # what has become of a step
 
@@ -38,7 +40,7 @@ class Sums:
     loss: float
     weight: float
     correct: float
-    """Rows whose largest logit is that of their label."""
+    """Rows whose largest logit is that of their label; of a number's model the error that is not the loss (`objective`)."""
     wishes: float = 0.0
     """Ranks that have asked for a checkpoint after this step."""
 
@@ -47,6 +49,10 @@ class Sums:
 class StepOptions:
     """What a step does beyond the plain one."""
 
+    loss: str = "cross_entropy"
+    """training.loss."""
+    target: Target = STANDARD
+    """Of a number's model, which gives standardised values here."""
     seed: int = 0
     """Dropout draws from it, the step and the rank."""
     class_weights: tuple[float, ...] | None = None
@@ -59,9 +65,13 @@ class StepOptions:
     """Gradients travel as float16."""
 
     @staticmethod
-    def of(training: TrainingConfig, class_weights: tuple[float, ...] | None, *, micro_batches: int) -> StepOptions:
+    def of(
+        training: TrainingConfig, class_weights: tuple[float, ...] | None, *, micro_batches: int, target: Target = STANDARD
+    ) -> StepOptions:
         """The options that a pipeline asks for; what micro_batches auto comes to is known to the caller."""
         return StepOptions(
+            loss=training.loss,
+            target=target,
             seed=training.seed,
             class_weights=class_weights,
             micro_batches=micro_batches,
@@ -88,7 +98,8 @@ class TrainStep:
         world_size: int = 1,
         add: Sum = horovod_sum,
     ) -> None:
-        """The model takes (rows, *shape) and gives (rows, classes) logits. `add` sums over the ranks where there are several.
+        """The model takes (rows, *shape) and gives (rows, classes) logits, or (rows, 1) standardised numbers. `add` sums over
+        the ranks where there are several.
 
         Raises TrainingError where the model has losses that depend on rows.
         """
@@ -102,7 +113,7 @@ class TrainStep:
         self._moving = list(_moving_statistics(model))
         self._scale = LossScale() if options.scale_loss else None
         signature = [
-            *_batch_signature(model),
+            *_batch_signature(model, options.loss),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((len(self._seeds), 2), tf.uint32),
             tf.TensorSpec((), tf.float32),
@@ -118,7 +129,7 @@ class TrainStep:
     def __call__(
         self,
         features: npt.NDArray[Any],
-        labels: npt.NDArray[np.int32],
+        labels: npt.NDArray[Any],
         weights: npt.NDArray[np.float32],
         *,
         step: int,
@@ -188,7 +199,7 @@ class TrainStep:
         """Gradients of sum(weight * loss), or of its mean, and the sums, of these rows. In float32, without the loss scale."""
         with tf.GradientTape() as tape:
             logits = self._model(features, training=True)
-            losses, metrics = _losses_and_sums(logits, labels, weights)
+            losses, metrics = losses_and_sums(self._options.loss, logits, labels, weights, target=self._options.target)
             shares = weights if self._options.class_weights is None else weights * tf.gather(self._options.class_weights, labels)
             weight = tf.reduce_sum(shares)
             objective = tf.reduce_sum(losses * shares)
@@ -265,18 +276,20 @@ class TrainStep:
 
 
 class EvaluationStep:
-    """Loss and correct rows of one batch, on this rank alone."""
+    """Loss and correct rows, or errors, of one batch, on this rank alone."""
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
-        self._run = tf.function(self._graph, input_signature=_batch_signature(model), autograph=False)
+    def __init__(self, model: keras.Model, options: StepOptions = StepOptions()) -> None:
+        self._model, self._options = model, options
+        signature = _batch_signature(model, options.loss)
+        self._run = tf.function(self._graph, input_signature=signature, autograph=False)
 
-    def __call__(self, features: npt.NDArray[Any], labels: npt.NDArray[np.int32], weights: npt.NDArray[np.float32]) -> Sums:
+    def __call__(self, features: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[np.float32]) -> Sums:
         """Features (rows, *shape), labels (rows,), weights (rows,), all aligned to 64 bytes. Gives the rank's own sums."""
         return Sums(*self._run(as_tensor(features), as_tensor(labels), weights).numpy().tolist())
 
     def _graph(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        return tf.stack(_losses_and_sums(self._model(features, training=False), labels, weights)[1])
+        outputs = self._model(features, training=False)
+        return tf.stack(losses_and_sums(self._options.loss, outputs, labels, weights, target=self._options.target)[1])
 
 
 def dropout_seeds(seed: int, *, step: int, rank: int, count: int) -> npt.NDArray[np.uint32]:
@@ -285,17 +298,10 @@ def dropout_seeds(seed: int, *, step: int, rank: int, count: int) -> npt.NDArray
     return np.frombuffer(digest, dtype="<u4").reshape(count, 2)
 
 
-def _batch_signature(model: keras.Model) -> list[tf.TensorSpec]:
+def _batch_signature(model: keras.Model, loss: str) -> list[tf.TensorSpec]:
     """Features, labels and weights, of any number of rows."""
     shape, dtype = model.input_shape[1:], model.inputs[0].dtype
-    return [tf.TensorSpec((None, *shape), dtype), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32)]
-
-
-def _losses_and_sums(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The loss of each row, and the sums of loss, weight and correct rows. logits: (rows, classes) float32"""
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # (rows,)
-    correct = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)  # (rows,)
-    return losses, [tf.reduce_sum(losses * weights), tf.reduce_sum(weights), tf.reduce_sum(correct * weights)]
+    return [tf.TensorSpec((None, *shape), dtype), tf.TensorSpec((None,), label_dtype(loss)), tf.TensorSpec((None,), tf.float32)]
 
 
 def _layers(model: keras.Model) -> Iterator[keras.Layer]:
