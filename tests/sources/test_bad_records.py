@@ -19,8 +19,10 @@ import pytest
 import zstandard
 
 from millrace.config.sources import FilesSource, ImagesSource, ParquetSource, TsSource, WarcSource, WetSource
+from millrace.contracts.types import parse_type
 from millrace.errors import ContractError, SourceError
 from millrace.sources.parquet import ParquetReader, Part
+from millrace.sources.typed_arrow import fit
 from millrace.sources.warc import COLUMNS
 from tests.factories import make_contract
 from tests.sources.broken_files import count, page, read, warc, write
@@ -327,7 +329,7 @@ RETYPED: list[tuple[str, pa.Array, str, list[Any], int]] = [
     ("categories", pa.array(["a", "b", "a"]).dictionary_encode(), "string", ["a", "b", "a"], 0),
     ("nothing", pa.nulls(2), "int", [None, None], 0),
     ("naive", pa.array([datetime(2026, 11, 22, 1)]), "timestamp", [datetime(2026, 11, 22, 1, tzinfo=UTC)], 0),
-    ("finer", pa.array([1_000, 1_001], pa.timestamp("ns", "UTC")), "timestamp", [datetime(1970, 1, 1, 0, 0, 0, 1, UTC), None], 1),
+    ("finer", pa.array([1_000, 1_001], pa.timestamp("ns", "UTC")), "timestamp", [datetime(1970, 1, 1, 0, 0, 0, 1, UTC)] * 2, 0),
     ("days", pa.array([19_000], pa.int32()), "date", [None], 1),
     ("lists", pa.array([["1"], ["x"], None]), "array<int>", [[1], None, None], 1),
     ("structs", pa.array([{"a": 1}]), "int", [None], 1),
@@ -337,28 +339,49 @@ RETYPED: list[tuple[str, pa.Array, str, list[Any], int]] = [
 @pytest.mark.parametrize(
     ("stored", "wanted", "values", "num_broken"), [case[1:] for case in RETYPED], ids=[case[0] for case in RETYPED]
 )
-def test_other_types(tmp_path: Path, stored: pa.Array, wanted: str, values: list[Any], num_broken: int) -> None:
-    path = table(tmp_path, {"x": stored})
-    kind = pq.read_schema(path).types[0]
-    rows = read(PARQUET, [path], make_contract({"x": {"type": wanted}}))
-    assert [row["x"] for row in rows] == values
-    broken = [row for row in rows if row["_rule"]]
-    assert [row["_rule"] for row in broken] == ["column_retyped"] * num_broken
-    assert {row["_reason"] for row in broken} <= {f"x is {kind} in the file, and its value is no {wanted}"}
-    assert all(row["_record"].startswith('{"x": ') for row in broken)
+def test_values_of_another_type(stored: pa.Array, wanted: str, values: list[Any], num_broken: int) -> None:
+    found, unfit = fit(stored, parse_type(wanted).to_arrow())
+    assert found.type == parse_type(wanted).to_arrow()
+    assert found.to_pylist() == values
+    assert len(unfit) == num_broken
+    assert all(values[row] is None and stored[row].is_valid for row in unfit)
+
+
+def test_columns_of_another_type(tmp_path: Path) -> None:
+    texts = table(tmp_path, {"x": pa.array(["7", "seven", None])})
+    numbers = table(tmp_path, {"x": pa.array([7, None], pa.int32())}, "b.parquet")
+    rows = read(PARQUET, [texts, numbers], make_contract({"x": {"type": "bigint"}}))
+    assert [(row["x"], row["_rule"], row["_reason"], row["_record"]) for row in rows] == [
+        (7, None, None, None),
+        (None, "column_retyped", "x is string in the file, and its value is no bigint", '{"x": "seven"}'),
+        (None, None, None, None),
+        (None, "column_retyped", "the file has x as int32, not x as bigint", '{"x": 7}'),
+        (None, "column_retyped", "the file has x as int32, not x as bigint", '{"x": null}'),
+    ]
+    rows = read(PARQUET, [numbers], make_contract({"x": {"type": "bigint"}}, evolution={"retyped": "evolve"}))
+    assert [(row["x"], row["_rule"]) for row in rows] == [(7, None), (None, None)]
+    assert failure(Path(numbers), PARQUET, make_contract({"x": {"type": "bigint"}}, evolution={"retyped": "refuse"})) == (
+        "ingest: expected x as bigint in PATH; found x as int32. "
+        "Mend the file, or the contract tiny_raw, or let its evolution.retyped quarantine such files."
+    )
 
 
 def test_added_and_missing_columns(tmp_path: Path) -> None:
-    path = Path(table(tmp_path, {**usual(), "more": pa.array([b"\xff", None])}))
+    path = Path(table(tmp_path, {**usual(), "more": pa.array([b"\xff", None]), "deep": pa.array([[{"n": 1}], None])}))
     assert failure(path, PARQUET, make_contract(TYPES)) == (
-        "ingest: expected the columns id, name, day, parts in PATH; found also more. "
+        "ingest: expected the columns id, name, day, parts in PATH; found also more, deep. "
         "Add them to the contract tiny_raw, or let its evolution.added quarantine such files."
     )
     rows = read(PARQUET, [str(path)], make_contract(TYPES, evolution={"added": "quarantine"}))
     assert count(rows) == {"column_added": 2}
-    assert rows[0]["_record"] == '{"id": 0, "name": "a", "day": "2026-11-22", "parts": [{"n": 1}], "more": "/w=="}'
-    assert failure(path, PARQUET, make_contract({**TYPES, "price": {"type": "int"}})) == (
-        "ingest: expected the columns id, name, day, parts, price in PATH; found no price. "
+    assert rows[0]["_record"].startswith('{"id": 0, "name": "a", "day": "2026-11-22", "parts": [{"n": 1}], "more": "/w==", ')
+    price = {**TYPES, "price": {"type": "int"}}
+    rows = read(PARQUET, [str(path)], make_contract(price, evolution={"added": "evolve", "missing": "null"}))
+    assert count(rows) == {"good": 2}
+    assert rows[0]["_added"] == [("more", "/w=="), ("deep", '[{"n": 1}]')]
+    assert [row["price"] for row in rows] == [None, None]
+    assert failure(path, PARQUET, make_contract(price)) == (
+        "ingest: expected the columns id, name, day, parts, price in PATH; found no price in its schema. "
         "Mend the file, or the contract tiny_raw."
     )
 

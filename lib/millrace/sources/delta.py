@@ -18,12 +18,12 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from millrace.config.table_sources import DeltaSource
+from millrace.contracts.evolution import RULES, reconcile
 from millrace.contracts.table import TableContract
 from millrace.errors import LakeError, SourceError
 from millrace.lake import log
 from millrace.lake.ledger import RawFile
-from millrace.sources.typed_arrow import check_names
-from millrace.sources.typed_spark import RULES, matched
+from millrace.sources.typed_spark import matched, renamed
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,15 @@ class DeltaTableSource:
         for address in addresses:
             path, version = _split(address)
             table = _open(path, version)
-            by_case = {name.lower(): name for name in contract.columns}
             names = [field.name for field in table.schema().fields]
-            check_names(contract, [by_case.get(name.lower(), name) for name in names], address)
+            reconcile(contract, renamed(names, contract), where=address, place="its schema")
             _check_files(path, address, _files(table))
 
     def rows(self, spark: SparkSession, addresses: Sequence[str], contract: TableContract) -> DataFrame:
         """The rows of the version, matched to the contract."""
         (address,) = addresses
         path, version = _split(address)
-        return matched(spark.read.format("delta").option("versionAsOf", version).load(path), contract, address)
+        return matched(spark.read.format("delta").option("versionAsOf", version).load(path), contract, address, by_value=False)
 
 
 def _split(address: str) -> tuple[str, int]:

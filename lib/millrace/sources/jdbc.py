@@ -3,7 +3,8 @@
 A database has no files whose content could say what is new. So a night is identified by the URL, the table or query and the
 night's date: the same night again is the same rows, for all that the ledger knows, and another night reads again. With
 `{night}` in the query it reads what is new in that night; without it all that there is, and the contract's key decides which
-rows bronze has already. User and password are read when the night reads, and are in no address, table or log.
+rows bronze has already. A column of another type than the contract's (a database's DECIMAL, say) is read value by value: exact,
+or the row is broken. User and password are read when the night reads, and are in no address, table or log.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from millrace import observe
 from millrace.config.table_sources import JdbcPartition, JdbcSource
+from millrace.contracts.evolution import RULES
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
 from millrace.lake.ledger import RawFile
-from millrace.sources.typed_spark import RULES, matched
+from millrace.sources.typed_spark import matched
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class JdbcTable:
             rows = spark.read.format("jdbc").options(**options).load()
         except (Py4JJavaError, PySparkException) as error:
             raise _refused(url, self.what, error, options.get("password")) from None
-        return matched(rows, contract, url)
+        return matched(rows, contract, url, by_value=True)
 
     def _credentials(self) -> dict[str, str]:
         places = {"user": self.user_from, "password": self.password_from}

@@ -1,17 +1,11 @@
-"""Columns that come with types, matched to a contract's: names first, then each value."""
+"""Values that come with a type, matched to a contract's type. Which columns of a file may be is told by contracts.evolution."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from millrace.contracts.table import TableContract
-from millrace.errors import ContractError
-
-RULES = ("column_added", "column_retyped")
 _FITS = {
     "integer": {"integer", "float", "string"},
     "float": {"integer", "float"},  # a float's text differs between versions
@@ -25,26 +19,6 @@ _FITS = {
     "nested": {"nested"},
 }
 """From which kind of type to which a value may go. Each cast is exact, or fails; only a double may lose digits to a float."""
-
-
-def check_names(contract: TableContract, names: Sequence[str], where: str) -> None:
-    """Raises ContractError where columns are missing, or there are too many and the contract's evolution says refuse."""
-    missing = [name for name in contract.columns if name not in names]
-    if missing:
-        raise ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {where}",
-            found=f"no {', '.join(missing)}",
-            remedy=f"Mend the file, or the contract {contract.name}.",
-        )
-    added = [name for name in names if name not in contract.columns]
-    if added and contract.evolution.added == "refuse":
-        raise ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {where}",
-            found=f"also {', '.join(added)}",
-            remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such files.",
-        )
 
 
 def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
@@ -76,7 +50,8 @@ def _cast(stored: pa.Array, wanted: pa.DataType) -> pa.Array:
     if types.is_string(stored.type) and not types.is_string(wanted) and not types.is_binary(wanted):
         stored = pc.utf8_trim_whitespace(stored)
     narrows = types.is_float64(stored.type) and types.is_float32(wanted)
-    values = stored.cast(wanted, safe=not narrows)
+    is_finer = types.is_timestamp(stored.type) and types.is_timestamp(wanted)  # what is finer than a microsecond is cut off
+    values = stored.cast(wanted, safe=not narrows and not is_finer)
     if narrows and pc.any(pc.and_(pc.is_inf(values), pc.is_finite(stored))).as_py():
         raise pa.ArrowInvalid("a double that no float holds")
     return values
