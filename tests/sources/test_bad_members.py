@@ -161,6 +161,14 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert (row["_rule"], row["_source_file"]) == ("path_not_matched", f"{tmp_path}/a.tar!/d/caf\\udce9/pos/1.txt")
 
 
+def test_names_that_begin_with_a_dot(tmp_path: Path) -> None:
+    """As `tar cf a.tar ./d` writes them: no files in the making."""
+    write(tmp_path, {"a.tar": tar(*[(f"./{name}", content) for name, content in GOOD])})
+    rows = read(texts(), [str(tmp_path / "a.tar")], TEXTS)
+    assert count(rows) == {"good": 2}
+    assert rows[0]["_source_file"] == f"{tmp_path}/a.tar!/d/pos/1.txt"
+
+
 def test_other_encodings_and_bytes(tmp_path: Path) -> None:
     write(tmp_path, {"pos/1.txt": "水".encode("gb18030"), "neg/2.txt": b"\x00\xff"})
     paths = list_files(str(tmp_path), (".txt",))

@@ -1,24 +1,30 @@
-"""Delta tables and databases as sources, each by Spark."""
+"""Delta tables, databases and files as sources, each by Spark."""
 
 from __future__ import annotations
 
+import gzip
 import re
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from delta import DeltaTable
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from pyspark.testing import assertDataFrameEqual
 
-from millrace.config.sources import DeltaSource, JdbcSource
+from millrace.config.sources import DeltaSource, ImagesSource, JdbcSource, ParquetSource
 from millrace.contracts.table import TableContract
-from millrace.errors import ContractError, SourceError
+from millrace.errors import ContractError, SecurityError, SourceError, find_in
+from millrace.sources.failures import explain
 from millrace.sources.read import source_of
 from millrace.sources.reader import RawSource
 from tests.factories import NIGHT, make_contract
+from tests.sources.broken_files import png, tar, write, zipped
 
 REJECTS = "_source_file string, _rule string, _reason string, _record string"
 
@@ -251,3 +257,75 @@ def test_what_a_section_refuses(options: dict[str, Any], expected: str) -> None:
     values = {"name": "t", "format": "jdbc", "path": "jdbc:derby:/x", "schema": "tiny_raw", "table": "t", **options}
     with pytest.raises(ValidationError, match=expected):
         JdbcSource.model_validate(values)
+
+
+def test_what_fails_while_spark_reads(spark: SparkSession, tmp_path: Path, derby: str, credentials: dict[str, str]) -> None:
+    path = str(tmp_path / "table")
+    spark.range(10_000).withColumn("name", F.sha2(F.col("id").cast("string"), 256)).coalesce(1).write.format("delta").save(path)
+    (part,) = Path(path).glob("*.parquet")
+    content = bytearray(part.read_bytes())
+    content[len(content) // 4 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 4)
+    part.write_bytes(content)
+    (part.parent / f".{part.name}.crc").unlink(missing_ok=True)
+    (address,) = delta().find(path)
+    delta().check([address], make_contract())
+    with pytest.raises(Exception, match="FAILED_READ_FILE") as caught:
+        delta().rows(spark, [address], make_contract()).collect()
+    error = explain(str(caught.value))
+    assert type(error) is SourceError
+    assert str(error).replace(f"file://{path}", "PATH").replace(part.name, "PART") == (
+        "ingest: expected a whole file at PATH/PART; found that it is damaged. Mend the table, or name another version of it."
+    )
+
+    source = jdbc(derby, query="SELECT id, 1 / (id - 2) AS name FROM things", **credentials)
+    contract = make_contract({"id": {"type": "int"}, "name": {"type": "int"}})
+    with pytest.raises(Exception, match=r"java\.sql") as caught_too:
+        source.rows(spark, [derby], contract).collect()
+    assert str(explain(str(caught_too.value))) == (
+        "ingest: expected the database to give its rows; found Attempt to divide by zero.. "
+        "Check the database and source.query; what it stumbles over is said there."
+    )
+    assert explain("some other error") is None
+
+
+def test_members_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    """A directory with an archive and pictures in it, as Spark reads them; and what a bad archive says on the driver."""
+    write(
+        tmp_path,
+        {"cat/1.png": png(4, 4, "L", color=7), "cat/2.png": b"none", "a.zip": zipped(("dog/3.png", png(2, 2, "L", color=9)))},
+    )
+    values = {"name": "t", "format": "images", "path": "/x", "schema": "tiny_raw", "content": "image"}
+    source = source_of(ImagesSource.model_validate({**values, "pattern": r"(?P<label>\w+)/(?P<id>\d)\.png"}))
+    tensor = {"dtype": "uint8", "shape": [1, 2, 1]}
+    contract = make_contract({"label": {"type": "string"}, "id": {"type": "int"}, "image": {"type": "binary", "tensor": tensor}})
+    found = source.rows(spark, source.find(str(tmp_path)), contract)
+    root = str(tmp_path)
+    expected = [
+        ("cat", "1", bytearray([7, 7]), f"{root}/cat/1.png", None, None, None),
+        (None, None, None, f"{root}/cat/2.png", "not_an_image", "neither JPEG nor PNG, by its first bytes", f"{root}/cat/2.png"),
+        ("dog", "3", bytearray([9, 9]), f"{root}/a.zip!/dog/3.png", None, None, None),
+    ]
+    assertDataFrameEqual(found, spark.createDataFrame(expected, f"label string, id string, image binary, {REJECTS}"))
+    write(tmp_path, {"b.tar.gz": gzip.compress(tar(("x", b""), ("../y", b"")))})
+    with pytest.raises(Exception, match="millrace-error") as caught:
+        source.rows(spark, [f"{root}/b.tar.gz"], contract).collect()
+    error = find_in(str(caught.value))
+    assert type(error) is SecurityError
+    assert str(error).startswith(
+        f"ingest: expected names that stay within the archive in {root}/b.tar.gz; found a member called '../y'"
+    )
+
+
+def test_parquet_by_spark(spark: SparkSession, tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    nested = pa.array([[{"n": 1}], None], pa.list_(pa.struct([("n", pa.int32())])))
+    pq.write_table(pa.table({"id": pa.array([1, 2], pa.int32()), "parts": nested, "more": ["x", None]}), path)
+    source = source_of(ParquetSource.model_validate({"name": "t", "format": "parquet", "path": "/x", "schema": "tiny_raw"}))
+    columns = {"id": {"type": "int"}, "parts": {"type": "array<struct<n:int>>"}}
+    contract = make_contract(columns, evolution={"added": "evolve"})
+    assert source.find(str(tmp_path)) == [path]
+    source.check([path], contract)
+    found = source.rows(spark, [path], contract)
+    expected = [(1, [(1,)], {"more": "x"}, path, None, None, None), (2, None, {"more": None}, path, None, None, None)]
+    schema = f"id int, parts array<struct<n:int>>, _added map<string,string>, {REJECTS}"
+    assertDataFrameEqual(found, spark.createDataFrame(expected, schema))

@@ -47,7 +47,7 @@ _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file. `content` is None where it has more bytes than one may have."""
+    """A regular file; `./` before its name is left out. `content` is None where it has more bytes than one may have."""
 
     name: str
     num_bytes: int
@@ -187,12 +187,12 @@ def _tar(file: IO[bytes], guard: _Guard, with_content: bool) -> Iterator[Member]
         if not header.isreg():
             continue
         if not with_content or header.size > guard.limits.member_bytes:
-            yield Member(header.name, header.size, None)
+            yield Member(posixpath.normpath(header.name), header.size, None)
             continue
         content = stream.read(header.size)
         if len(content) != header.size:
             raise tarfile.ReadError("unexpected end of data")
-        yield Member(header.name, header.size, content)
+        yield Member(posixpath.normpath(header.name), header.size, content)
     if not archive.has_end:
         raise tarfile.ReadError("it ends without an end mark")
     while rest := stream.read(1 << 20):  # also has the checksum looked at, which comes last
@@ -224,13 +224,13 @@ def _zip(file: IO[bytes], guard: _Guard, with_content: bool) -> Iterator[Member]
             if member.is_dir():
                 continue
             if not with_content or member.file_size > guard.limits.member_bytes:
-                yield Member(member.filename, member.file_size, None)
+                yield Member(posixpath.normpath(member.filename), member.file_size, None)
                 continue
             with archive.open(member) as stream:
                 content = stream.read(member.file_size)
                 if len(content) != member.file_size or stream.read(1):
                     raise zipfile.BadZipFile(f"{member.filename!r} has another size than its header says")
-            yield Member(member.filename, member.file_size, content)
+            yield Member(posixpath.normpath(member.filename), member.file_size, content)
 
 
 def _kind_of_zip(member: zipfile.ZipInfo) -> str:
