@@ -89,6 +89,8 @@ BROKEN_RECORDS: dict[str, tuple[bytes, dict[str, int]]] = {
     "much_too_long": (GOOD + warc(page(), length=900) + GOOD, {"good": 2, "wrong_length": 1}),
     "garbage": (GOOD + b"\x00\xffgarbage\n" * 50 + b"\n" + GOOD, {"good": 2, "broken_header": 1}),
     "large": (GOOD + warc(page(b"x" * 2_000)) + GOOD, {"good": 2, "record_too_large": 1}),
+    "large_request": (warc(b"x" * 2_000, kind="request") + GOOD, {"good": 1}),
+    "gzip_members": (warc(page(gzip.compress(b"<p>mi") + gzip.compress(b"ll</p>"), "Content-Encoding: gzip\r\n")), {"good": 1}),
     "no_http": (warc(b"\x00\x01\x02") + GOOD, {"good": 1, "broken_http": 1}),
     "no_block": (warc(b"") + GOOD, {"good": 1, "broken_http": 1}),
     "chunked": (warc(page(CHUNKED, "Transfer-Encoding: chunked\r\n")), {"good": 1}),

@@ -22,6 +22,7 @@ _CHUNK = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 _MAX_CODINGS = 3
+_MAX_MEMBERS = 100
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,21 @@ def _unpack(body: bytes, coding: str, cap: int) -> bytes:
 
 
 def _inflate(body: bytes, window: int, cap: int) -> bytes:
-    decoder = zlib.decompressobj(window)
-    try:
-        plain = decoder.decompress(body, cap + 1)
-    except zlib.error as error:
-        raise ContentError("broken_payload", str(error)) from None
-    if len(plain) > cap:
-        raise ContentError("payload_too_large", f"it unpacks to more than {cap:,} bytes")
-    if not decoder.eof:
-        raise ContentError("broken_payload", "it ends within its compressed data")
-    return plain
+    plain, left = b"", body
+    for _ in range(_MAX_MEMBERS):
+        decoder = zlib.decompressobj(window)
+        try:
+            plain += decoder.decompress(left, cap + 1 - len(plain))
+        except zlib.error as error:
+            raise ContentError("broken_payload", str(error)) from None
+        if len(plain) > cap:
+            raise ContentError("payload_too_large", f"it unpacks to more than {cap:,} bytes")
+        if not decoder.eof:
+            raise ContentError("broken_payload", "it ends within its compressed data")
+        left = decoder.unused_data
+        if left[:2] != b"\x1f\x8b":  # gzip may come in members; what else follows is passed over, as browsers do
+            return plain
+    raise ContentError("broken_payload", f"more than {_MAX_MEMBERS} members of gzip")
 
 
 def _unzstd(body: bytes, cap: int) -> bytes:

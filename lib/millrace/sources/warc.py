@@ -1,8 +1,8 @@
 """Web archives: one row per response (.warc) or per conversion record, which is a page's text (.wet). See `records` and `http`.
 
-Records of other types (warcinfo, request, revisit, metadata) are no rows. A record that is broken is one, whatever its type, as
-its type cannot be trusted. A truncated archive is refused as a whole, as truncated files of every other format are: what was
-lost cannot be counted.
+Records of other types (warcinfo, request, revisit, metadata) are no rows. A record with a broken header or a wrong length is one,
+whatever its type, as that cannot be trusted. A truncated archive is refused as a whole, as truncated files of every other format
+are: what was lost cannot be counted.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ class WarcReader:
     def _rows(self, path: str, as_text: bool) -> Iterator[Row]:
         with open_raw(path, self._limits) as stream:
             for record in read_records(stream, path, self.record_bytes):
-                if record.rule is not None:
+                kind = record.fields.get("warc-type", self.record_type).lower()  # unknown where the header is broken
+                if kind == self.record_type and record.rule is not None:
                     yield broken(path, record.rule, record.reason, record.shown)
-                elif record.fields.get("warc-type", "").lower() == self.record_type:
+                elif kind == self.record_type:
                     yield self._row(path, record, as_text)
 
     def _row(self, path: str, record: Record, as_text: bool) -> Row:
