@@ -2,145 +2,33 @@
 
 from __future__ import annotations
 
-import codecs
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field
 
-from millrace.config.section import Column, Name, Positive, Section
-from millrace.observe import has_credentials, mask
+from millrace.config.file_sources import FilesSource, ImagesSource, ParquetSource, TsSource, WarcSource, WetSource
+from millrace.config.source import Source
+from millrace.config.table_sources import DeltaSource, JdbcSource
+from millrace.config.text_sources import CsvSource, JsonLinesSource, JsonSource, TextFiles, TextSource
 
-Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]
-Character = Annotated[str, StringConstraints(strip_whitespace=False, min_length=1, max_length=1)]
-_NO_TEXT = ("utf_7", "idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem")
-"""What Python calls text encodings, and no file is in."""
-
-
-class Source(Section):
-    """Where raw data comes from. What all formats have."""
-
-    name: Name
-    """The table under bronze/ that it fills; pipelines that name the same source share it."""
-    path: str
-    """A file, a directory or a glob. `{night}` stands for the night's date, `{lake}` for the lake's address."""
-    contract: Name = Field(alias="schema")
-    """The contract of the raw rows, a file under schemas/."""
-    sample: Literal["digits"] | None = None
-    """A small data set that is written to `path` where nothing is there yet."""
-    on_missing: Literal["fail", "retry", "skip"] = "fail"
-    """When no file is there: end with exit code 2, with 1 (try later), or go on with what the lake has."""
-
-    @field_validator("path")
-    @classmethod
-    def _path_without_credentials(cls, path: str) -> str:
-        """Addresses are kept in tables and logs; what opens a store comes from its own environment or files."""
-        if has_credentials(path):
-            raise ValueError(f"{mask(path)} holds a password or token, which belongs to the store's own environment or files")
-        return path
-
-
-class TextFiles(Source):
-    """What all formats have that are text in files. Files may be compressed: .gz, .bz2, .zst, .zip with one file in it."""
-
-    encoding: str = "utf-8"
-    """A name that Python knows, such as gb18030, latin-1 or utf-16. A byte-order mark at a file's start is left out."""
-    suffixes: tuple[Annotated[str, Field(pattern=r"^\..+$")], ...] | None = None
-    """How names of files in a directory end, instead of the format's own; each also with .gz, .bz2, .zst or .zip behind it."""
-    max_row_bytes: int = Field(16 * 1024**2, ge=1024, le=1024**3)
-    """A line or row of more bytes (as UTF-8) is quarantined, or ends the night where nobody can say where it ends."""
-    max_bytes: Positive = 64 * 1024**3
-    """What a compressed file may unpack to; more ends the night."""
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            if codecs.lookup(encoding).name.replace("-", "_") in _NO_TEXT:
-                raise LookupError
-            codecs.getincrementaldecoder(encoding)
-            b"0000".decode(encoding, "replace")  # refuses codecs that are no text encodings, such as base64
-        except LookupError:
-            raise ValueError(f"'{encoding}' is no text encoding that Python knows, such as utf-8, gb18030, latin-1") from None
-        return encoding
-
-
-class CsvSource(TextFiles):
-    """Texts in lines and fields (RFC 4180). The first line names the columns, unless `columns` does."""
-
-    format: Literal["csv"]
-    delimiter: Character = ","
-    """What stands between fields: one character; "\\t" for TSV."""
-    quote: Character | None = '"'
-    """What encloses a field that has a delimiter, a quote (doubled) or a line end in it; null where quotes are text."""
-    columns: tuple[Column, ...] | None = Field(None, min_length=1)
-    """The names of the fields in their order, for files without a header line."""
-    rename: dict[str, Column] = Field(default_factory=dict)
-    """Names in the header line, and what the contract calls them: {"pm2.5": pm25}."""
-    null_values: tuple[Verbatim, ...] = ("",)
-    """Fields that mean NULL, instead of the empty one: ["", "NA"]."""
-    skip_spaces: bool = False
-    """Whether spaces after a delimiter (and at the beginning of a line) are no part of the field."""
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> CsvSource:
-        if self.delimiter == self.quote or not {"\r", "\n", "\0"}.isdisjoint((self.delimiter, self.quote)):
-            raise ValueError("delimiter and quote differ, and neither is a line end")
-        if self.skip_spaces and self.delimiter == " ":
-            raise ValueError("skip_spaces does not go with a space as the delimiter")
-        if self.columns is not None and self.rename:
-            raise ValueError("rename goes with a header line; columns says that there is none")
-        if self.columns is not None and len(set(self.columns)) != len(self.columns):
-            raise ValueError("columns names one twice")
-        return self
-
-
-class JsonLinesSource(TextFiles):
-    """One JSON object a line."""
-
-    format: Literal["jsonl"]
-    rename: dict[str, Column] = Field(default_factory=dict)
-    """Keys, and what the contract calls them."""
-
-
-class JsonSource(TextFiles):
-    """Documents of one JSON array of objects, or of one object."""
-
-    format: Literal["json"]
-    rename: dict[str, Column] = Field(default_factory=dict)
-    """Keys, and what the contract calls them."""
-    max_document_bytes: int = Field(64 * 1024**2, ge=1024, le=1024**3)
-    """Of a document, which is read whole; a larger one ends the night: write it as JSON lines."""
-
-
-class LabelsFromPath(Section):
-    """A column whose value is in a file's address."""
-
-    column: Column
-    """The contract's column."""
-    pattern: str
-    """A regular expression with one group, which is the label; it is looked for in the address."""
-
-    @field_validator("pattern")
-    @classmethod
-    def _pattern_has_one_group(cls, pattern: str) -> str:
-        try:
-            num_groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(f"'{pattern}' is no regular expression: {error}") from None
-        if num_groups != 1:
-            raise ValueError(f"'{pattern}' has {num_groups} groups where it should have one, the label")
-        return pattern
-
-
-class TextSource(TextFiles):
-    """Plain text. The columns are text, line_number and the label's, as many of them as the contract has."""
-
-    format: Literal["text"]
-    unit: Literal["line", "paragraph", "file"] = "line"
-    """What a row is. Lines of white space alone are no rows, and end a paragraph."""
-    labels: LabelsFromPath | None = None
-    """A label in each file's name: {column: label, pattern: "[.](pos|neg)$"}."""
+__all__ = [
+    "CsvSource",
+    "DeltaSource",
+    "FilesSource",
+    "IdxSource",
+    "ImagesSource",
+    "JdbcSource",
+    "JsonLinesSource",
+    "JsonSource",
+    "ParquetSource",
+    "Source",
+    "SourceConfig",
+    "TextFiles",
+    "TextSource",
+    "TsSource",
+    "WarcSource",
+    "WetSource",
+]
 
 
 class IdxSource(Source):
@@ -149,5 +37,20 @@ class IdxSource(Source):
     format: Literal["idx"]
 
 
-SourceConfig = Annotated[CsvSource | JsonLinesSource | JsonSource | TextSource | IdxSource, Field(discriminator="format")]
+SourceConfig = Annotated[
+    CsvSource
+    | JsonLinesSource
+    | JsonSource
+    | TextSource
+    | IdxSource
+    | FilesSource
+    | ImagesSource
+    | ParquetSource
+    | DeltaSource
+    | WarcSource
+    | WetSource
+    | TsSource
+    | JdbcSource,
+    Field(discriminator="format"),
+]
 """A source, by its format."""

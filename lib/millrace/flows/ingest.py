@@ -19,7 +19,6 @@ from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze, rejects_of_source
 from millrace.lake.write import write_nights
-from millrace.sources.files import exists
 from millrace.sources.read import source_of
 from millrace.sources.reader import RawSource
 from millrace.sources.samples import SAMPLES
@@ -64,7 +63,7 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     """
     source = context.config.source
     check_same_source(context)
-    raw = source_of(source)
+    raw = source_of(source, context.run.night)
     paths = raw.find(context.source_path)
     standing = standing_ingest(ledger, source.name, context.run.night)
     gone = [file.path for file in standing.inputs.files if file.path not in paths] if standing else []
@@ -138,7 +137,7 @@ def _definition(context: Context) -> dict[str, str]:
 def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Reads tonight's files into bronze and their broken rows into quarantine."""
     source, table = context.config.source, bronze(context.config.source.name)
-    raw = source_of(source)
+    raw = source_of(source, context.run.night)
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         standing = attempt.ledger.version_of(table)
@@ -148,7 +147,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     )
     odd = odd_files(context, attempt)
     paths = [file.path for file in attempt.inputs.files]
-    refuse_gone(attempt.inputs.files)
+    refuse_gone(raw, attempt.inputs.files)
     with cached(raw.rows(context.spark(), paths, context.contract)) as rows:
         tally = rejects.count(rows)
         tagged = rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")})
@@ -182,17 +181,17 @@ def _some(paths: Sequence[str]) -> str:
     return f"{len(names)} files ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
-def refuse_gone(files: tuple[books.RawFile, ...]) -> None:
+def refuse_gone(raw: RawSource, files: tuple[books.RawFile, ...]) -> None:
     """Raises SourceError where a file that this night took is not there any more."""
     for file in files:
-        if not exists(file.path):
+        if not raw.exists(file.path):
             remedy = "Put it back, or let the night stand as it was ingested."
             raise SourceError(STEP, expected=f"the file {file.path}, which this night took", found="none", remedy=remedy)
 
 
 def refuse_changed(raw: RawSource, files: tuple[books.RawFile, ...]) -> None:
     """Raises SourceError (retry) where a file is no longer what the ledger says was read."""
-    refuse_gone(files)
+    refuse_gone(raw, files)
     for before, now in zip(files, raw.identify([file.path for file in files]), strict=True):
         if before != now:
             raise SourceError(

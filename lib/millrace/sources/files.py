@@ -26,11 +26,12 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
     else:
         found = [name for name in files.glob(root) if files.isfile(name)]
     base = root if files.isdir(root) else re.split(r"[*?[]", root)[0].rpartition("/")[0]  # what the user has named is not judged
-    kept = [name for name in found if not _in_the_making(name.removeprefix(base))]
+    kept = [name for name in found if not is_in_the_making(name.removeprefix(base))]
     return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
 
 
-def _in_the_making(name: str) -> bool:
+def is_in_the_making(name: str) -> bool:
+    """Whether a name, or a directory in it, is one of files that are still written."""
     return name.endswith(".tmp") or any(part.startswith((".", "_")) for part in name.split("/"))
 
 

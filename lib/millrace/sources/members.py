@@ -1,108 +1,121 @@
-"""Files of several bz2 streams or zstd frames, one after the other, in bounded memory.
+"""Many small files as rows: in directories and in archives, with columns in their paths (IMDB's train/pos/123_9.txt).
 
-Python's own readers do not serve: BZ2File takes a broken second stream for the end, zstandard's reader a truncated frame.
+What is a file of the source is told by the end of its name, in archives as in directories: others are passed over, as are names
+that start with `.` or `_` or end in .tmp. Each file is then one row. Its path that does not match the pattern, or a content that
+cannot be decoded, makes a broken row; what makes an archive refused as a whole stands in `archives`.
 """
 
 from __future__ import annotations
 
-import bz2
-import io
-from collections.abc import Callable
-from typing import IO, Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import zstandard
+import fsspec
+import pyarrow as pa
 
-_READ_BYTES = 64 * 1024
-_ZST_WINDOW_BYTES = 128 * 1024**2
-_READY_BYTES = 1024**2
+from millrace.config.file_sources import ArchiveLimits
+from millrace.contracts.table import TableContract
+from millrace.sources.archives import ARCHIVES, Member, check_archive, is_archive, read_members
+from millrace.sources.files import is_in_the_making
+from millrace.sources.opening import unreadable
+from millrace.sources.rows import Row, batches, broken, check_columns, row_schema
 
+RULES = ("path_not_matched", "member_too_large")
+_UNIT_BYTES = 32 * 1024**2
+_UNIT_FILES = 2_000
+_NAME_CHARACTERS = 4_096
 
-class Bz2:
-    """A bz2 stream."""
-
-    piece_bytes = _READ_BYTES
-
-    def __init__(self) -> None:
-        self._decoder = bz2.BZ2Decompressor()
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
-
-    @property
-    def needs_input(self) -> bool:
-        return self._decoder.needs_input
-
-    def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data, _READY_BYTES)
+Decode = Callable[[bytes], Any]
+"""Content to a column's value. Raises ContentError."""
 
 
-class Zst:
-    """A zstd frame."""
+class ContentError(Exception):
+    """What is in a file is none of its kind: the rule, the reason, and the record where more can be kept than the path."""
 
-    needs_input = True
-    piece_bytes = 512  # unpacks whole, and 4 bytes can stand for 128 KiB: 16 MiB
+    def __init__(self, rule: str, reason: str, record: bytes | None = None) -> None:
+        super().__init__(rule, reason)
+        self.rule, self.reason, self.record = rule, reason, record
 
-    def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=_ZST_WINDOW_BYTES).decompressobj()
+
+@dataclass(frozen=True)
+class Members:
+    """Where the rows are, and which columns their paths hold."""
+
+    pattern: str
+    content: str
+    suffixes: tuple[str, ...]
+    limits: ArchiveLimits
 
     @property
-    def eof(self) -> bool:
-        return self._decoder.eof
+    def all_suffixes(self) -> tuple[str, ...]:
+        """Of files and of archives."""
+        return (*self.suffixes, *ARCHIVES)
 
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
+    def units(self, paths: Sequence[str]) -> list[tuple[str, ...]]:
+        """Each archive alone; files of a directory by about 32 MiB or 2,000 of them."""
+        units: list[tuple[str, ...]] = [(path,) for path in paths if is_archive(path)]
+        unit: list[str] = []
+        num_bytes = 0
+        for path in (path for path in paths if not is_archive(path)):
+            files, name = fsspec.core.url_to_fs(path)
+            unit.append(path)
+            num_bytes += int(files.info(name)["size"] or 0)
+            if num_bytes >= _UNIT_BYTES or len(unit) >= _UNIT_FILES:
+                units.append(tuple(unit))
+                unit, num_bytes = [], 0
+        return [*units, tuple(unit)] if unit else units
 
-    def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data)
+    def check(self, unit: tuple[str, ...], contract: TableContract) -> None:
+        """Raises ContractError where columns are not the pattern's groups and the content; see also `check_archive`."""
+        offered = [*re.compile(self.pattern).groupindex, self.content]
+        check_columns(contract, offered, offered, "the source's pattern and content")
+        if is_archive(unit[0]):
+            check_archive(unit[0], self.limits)
+
+    def read(self, unit: tuple[str, ...], contract: TableContract, kind: pa.DataType, decode: Decode) -> Iterator[pa.RecordBatch]:
+        """One row per file of the unit; `kind` is the content's type."""
+        yield from batches(self._rows(unit, decode), row_schema(contract, {self.content: kind}))
+
+    def _rows(self, unit: tuple[str, ...], decode: Decode) -> Iterator[Row]:
+        # from a slash on: \d+ must not begin within a name
+        pattern = re.compile(f"(?:.*/)?(?:{self.pattern})", re.DOTALL)
+        for path in unit:
+            if not is_archive(path):
+                yield self._row(path, path, _read_file(path, self.limits.member_bytes), pattern, decode)
+                continue
+            for member in read_members(path, self.limits):
+                if member.name.endswith(self.suffixes) and not is_in_the_making(member.name):
+                    yield self._row(f"{path}!/{member.name}", f"{path}/{member.name}", member, pattern, decode)
+
+    def _row(self, source_file: str, path: str, member: Member, pattern: re.Pattern[str], decode: Decode) -> Row:
+        source_file = source_file.encode("utf-8", "backslashreplace").decode()
+        columns = _columns(path, pattern)
+        if columns is None:
+            reason = f"the path does not match the source's pattern, or is no UTF-8: {path[-300:]}"
+            return broken(source_file, "path_not_matched", reason.encode("utf-8", "backslashreplace").decode(), path)
+        if member.content is None:
+            reason = f"{member.num_bytes:,} bytes, where a file has at most {self.limits.member_bytes:,}"
+            return broken(source_file, "member_too_large", reason, path)
+        try:
+            value = decode(member.content)
+        except ContentError as bad:
+            return broken(source_file, bad.rule, bad.reason, path if bad.record is None else bad.record)
+        return Row(source_file, {**columns, self.content: value}, num_bytes=len(value) + len(path) * 2)
 
 
-class Members(io.RawIOBase):
-    """What the members of a file unpack to. Raises EOFError for a truncated one, and the decoder's error for a corrupt one."""
+def _columns(path: str, pattern: re.Pattern[str]) -> Mapping[str, str | None] | None:
+    if len(path) > _NAME_CHARACTERS or any("\ud800" <= letter <= "\udfff" for letter in path):
+        return None
+    match = pattern.fullmatch(path)
+    return None if match is None else match.groupdict()
 
-    def __init__(self, file: IO[bytes], start: Callable[[], Bz2 | Zst]) -> None:
-        super().__init__()
-        self._file, self._start = file, start
-        self._decoder: Bz2 | Zst | None = None
-        self._read_ahead, self._at = b"", 0  # of the file: _read_ahead[_at:] is still to be unpacked
-        self._ready, self._given = b"", 0  # unpacked: _ready[_given:] is still to be given
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while self._given == len(self._ready):
-            if not self._unpack_more():
-                return 0
-        size = min(len(buffer), len(self._ready) - self._given)
-        buffer[:size] = self._ready[self._given : self._given + size]
-        self._given += size
-        return size
-
-    def _unpack_more(self) -> bool:
-        if self._decoder is None:
-            self._fill()
-            if self._at == len(self._read_ahead):
-                return False
-            self._decoder = self._start()
-        piece = b""
-        if self._decoder.needs_input:
-            self._fill()
-            piece = self._read_ahead[self._at : self._at + self._decoder.piece_bytes]
-            self._at += len(piece)
-            if not piece:
-                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-        self._ready, self._given = self._decoder.unpack(piece), 0
-        if self._decoder.eof:
-            self._at -= len(self._decoder.unused_data)
-            self._decoder = None
-        return True
-
-    def _fill(self) -> None:
-        if self._at == len(self._read_ahead):
-            self._read_ahead, self._at = self._file.read(_READ_BYTES), 0
+def _read_file(path: str, limit: int) -> Member:
+    try:
+        with fsspec.open(path, "rb", compression=None) as stream:
+            content = stream.read(limit + 1)
+            return Member(path, len(content), content if len(content) <= limit else None)
+    except OSError as error:
+        raise unreadable(path, error) from None

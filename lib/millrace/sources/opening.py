@@ -18,7 +18,7 @@ import fsspec
 import zstandard
 
 from millrace.errors import SourceError
-from millrace.sources.members import Bz2, Members, Zst
+from millrace.sources.streams import Bz2, Members, Zst
 
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 """The ends of names that say how a file is compressed. Content is not looked at: a name that lies is a damaged file."""

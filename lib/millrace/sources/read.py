@@ -2,82 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from millrace.config.sources import CsvSource, IdxSource, JsonLinesSource, JsonSource, SourceConfig, TextFiles, TextSource
+from millrace.config.sources import (
+    CsvSource,
+    DeltaSource,
+    FilesSource,
+    IdxSource,
+    ImagesSource,
+    JdbcSource,
+    JsonLinesSource,
+    JsonSource,
+    ParquetSource,
+    SourceConfig,
+    TextSource,
+    TsSource,
+    WarcSource,
+    WetSource,
+)
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
-from millrace.sources import csv, json, text
-from millrace.sources.csv import CsvReader
-from millrace.sources.csv_dialect import Dialect
-from millrace.sources.encodings import Encoding
-from millrace.sources.files import identify, list_files
+from millrace.sources.delta import DeltaTableSource
+from millrace.sources.files import exists, identify, list_files
 from millrace.sources.idx import IdxReader
-from millrace.sources.json import JsonLinesReader, JsonOptions, JsonReader
-from millrace.sources.opening import Limits, with_compressions
+from millrace.sources.images import ImagesReader
+from millrace.sources.jdbc import JdbcTable
+from millrace.sources.parquet import ParquetReader
 from millrace.sources.reader import FileReader, RawSource
-from millrace.sources.text import Labels, TextOptions, TextReader
+from millrace.sources.text_files import TextFilesReader
+from millrace.sources.text_readers import csv_reader, json_lines_reader, json_reader, text_reader
+from millrace.sources.ts import TsReader
+from millrace.sources.warc import WarcReader
+
+_READERS: Mapping[type, Callable[[Any], FileReader]] = MappingProxyType(
+    {
+        CsvSource: csv_reader,
+        JsonLinesSource: json_lines_reader,
+        JsonSource: json_reader,
+        TextSource: text_reader,
+        IdxSource: lambda _: IdxReader(),
+        FilesSource: TextFilesReader.of,
+        ImagesSource: ImagesReader.of,
+        ParquetSource: lambda _: ParquetReader(),
+        WarcSource: WarcReader.of,
+        WetSource: WarcReader.of,
+        TsSource: TsReader.of,
+    }
+)
+"""How a reader of files is made, by the section that asks for it."""
 
 
-def source_of(config: SourceConfig) -> RawSource:
-    """The source that a pipeline names."""
+def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
+    """The source that a pipeline names. A database is read for a `night`; what lies in files is the same for each."""
     match config:
-        case CsvSource():
-            return FileSource(_csv_reader(config))
-        case JsonLinesSource():
-            return FileSource(JsonLinesReader(_json_options(config), _suffixes(config, json.LINES_SUFFIXES)))
-        case JsonSource():
-            return FileSource(JsonReader(_json_options(config), _suffixes(config, json.SUFFIXES)))
-        case TextSource():
-            return FileSource(_text_reader(config))
-        case IdxSource():
-            return FileSource(IdxReader())
-
-
-def _csv_reader(config: CsvSource) -> CsvReader:
-    dialect = Dialect(
-        delimiter=config.delimiter,
-        quote=config.quote,
-        encoding=Encoding(config.encoding),
-        columns=config.columns,
-        rename=tuple(config.rename.items()),
-        null_values=config.null_values,
-        skip_spaces=config.skip_spaces,
-        max_row_bytes=config.max_row_bytes,
-        limits=Limits(config.max_bytes),
-    )
-    return CsvReader(dialect, _suffixes(config, csv.TSV_SUFFIXES if config.delimiter == "\t" else csv.SUFFIXES))
-
-
-def _json_options(config: JsonSource | JsonLinesSource) -> JsonOptions:
-    return JsonOptions(
-        encoding=Encoding(config.encoding),
-        rename=tuple(config.rename.items()),
-        max_row_bytes=config.max_row_bytes,
-        max_document_bytes=config.max_document_bytes if isinstance(config, JsonSource) else config.max_row_bytes,
-        limits=Limits(config.max_bytes),
-    )
-
-
-def _text_reader(config: TextSource) -> TextReader:
-    options = TextOptions(
-        unit=config.unit,
-        encoding=Encoding(config.encoding),
-        labels=Labels(config.labels.column, config.labels.pattern) if config.labels else None,
-        max_row_bytes=config.max_row_bytes,
-        limits=Limits(config.max_bytes),
-    )
-    return TextReader(options, _suffixes(config, text.SUFFIXES))
-
-
-def _suffixes(config: TextFiles, usual: tuple[str, ...]) -> tuple[str, ...]:
-    return usual if config.suffixes is None else with_compressions(*config.suffixes)
+        case DeltaSource():
+            return DeltaTableSource.of(config)
+        case JdbcSource():
+            assert night is not None, "a database is read for a night"
+            return JdbcTable.of(config, night)
+        case _:
+            return FileSource(_READERS[type(config)](config))
 
 
 @dataclass(frozen=True)
@@ -94,6 +86,10 @@ class FileSource:
     def find(self, path: str) -> list[str]:
         """The files at `path` in the source's format."""
         return list_files(path, self.reader.suffixes)
+
+    def exists(self, address: str) -> bool:
+        """Whether the file is still there."""
+        return exists(address)
 
     def identify(self, addresses: Sequence[str]) -> tuple[RawFile, ...]:
         """Size and SHA-256 of each file."""

@@ -55,6 +55,9 @@ class RawSource(Protocol):
     def find(self, path: str) -> list[str]:
         """The addresses of what is there, sorted."""
 
+    def exists(self, address: str) -> bool:
+        """Whether what an address means is still there."""
+
     def identify(self, addresses: Sequence[str]) -> tuple[RawFile, ...]:
         """What each is: a night's rows are told by it from another's. Raises SourceError for one that cannot be read."""
 
