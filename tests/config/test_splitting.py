@@ -30,9 +30,9 @@ def test_hash_is_the_method_where_none_is_named() -> None:
 
 
 def test_values_are_texts_and_lists_may_be_single() -> None:
-    config = split({"method": "given", "column": "id", "names": {"train": [0, 1], "test": 2}})
+    config = split({"method": "given", "column": "id", "names": {"train": [0, 1], "test": True}})
     assert isinstance(config, GivenSplit)
-    assert config.names == {"train": ("0", "1"), "test": ("2",)}
+    assert config.names == {"train": ("0", "1"), "test": ("true",)}
     assert config.key == ()
     assert split({"method": "given", "column": "id", "test": {"where": "id = 1"}}).test is not None
 

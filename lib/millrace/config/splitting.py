@@ -120,7 +120,7 @@ class StratifiedSplit(Split):
     @field_validator("strata", mode="before")
     @classmethod
     def _values_are_texts(cls, strata: Any) -> Any:
-        return {str(value): shares for value, shares in strata.items()} if isinstance(strata, dict) else strata
+        return {_text(value): shares for value, shares in strata.items()} if isinstance(strata, dict) else strata
 
     @model_validator(mode="after")
     def _fractions_add_up(self) -> StratifiedSplit:
@@ -185,7 +185,7 @@ class GivenSplit(Split):
         if not isinstance(names, dict):
             return names
         lists = {name: values if isinstance(values, list | tuple) else [values] for name, values in names.items()}
-        return {name: [str(value) for value in values] for name, values in lists.items()}
+        return {name: [_text(value) for value in values] for name, values in lists.items()}
 
     @model_validator(mode="after")
     def _values_name_one_split(self) -> GivenSplit:
@@ -221,6 +221,11 @@ class KFoldSplit(Split):
             raise ValueError(f"fold is one of 0 to {self.k - 1}, not {self.fold}")
         self.refuse_two_ways({"validation": "fold"})
         return self
+
+
+def _text(value: object) -> str:
+    """As Spark casts it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 SplitConfig = Annotated[
