@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from millrace.config.load import hash_of, validate
 from millrace.config.models import PipelineConfig
-from millrace.config.splitting import GivenSplit, HashSplit, SplitConfig, TimeSplit
+from millrace.config.splitting import GivenSplit, HashSplit, SplitConfig, SplitRule, TimeSplit
 from millrace.errors import ConfigError
 from tests.factories import make_pipeline, pipeline_values
 
@@ -113,5 +114,9 @@ def test_what_is_refused(values: dict[str, Any], message: str) -> None:
     assert str(caught.value) == f"config: {message}"
 
 
-def test_a_text_that_looks_like_a_function_is_fine() -> None:
-    assert split({"key": ["id"], "fractions": {"train": 1}, "test": {"where": "name = 'now' OR brand = 'x'"}}).test is not None
+def test_columns_and_texts_that_are_called_like_functions_are_fine() -> None:
+    where = "name = 'now()' OR brand = 'x' OR uuid = 'y' OR unix_timestamp(day) > random"
+    assert split({"key": ["id"], "fractions": {"train": 1}, "test": {"where": where}}).test is not None
+    for name in ("Current_Date", "unix_timestamp()", "uuid ()"):
+        with pytest.raises(ValidationError, match=rf"a rule with {name.rstrip('() ')} gives a row another split"):
+            SplitRule(where=f"day < {name}")

@@ -16,8 +16,8 @@ SplitName = Literal["train", "validation", "test"]
 Fractions = dict[SplitName, Fraction]
 Keys = Annotated[tuple[Column, ...], Field(min_length=1)]
 _CHANGING = re.compile(
-    r"\b(rand|randn|random|uuid|shuffle|now|current_date|current_timestamp|current_time|curdate|localtimestamp|unix_timestamp\s*\(\s*\)|"
-    r"monotonically_increasing_id|spark_partition_id|input_file_name)\b",
+    r"\b(?:(rand|randn|random|uniform|uuid|shuffle|now|curdate|monotonically_increasing_id|spark_partition_id|input_file_name)\s*\("
+    r"|(unix_timestamp)\s*\(\s*\)|(current_date|current_timestamp|current_time|localtimestamp)\b)",
     re.IGNORECASE,
 )
 
@@ -33,9 +33,8 @@ class SplitRule(Section):
     def _of_the_row(cls, where: str) -> str:
         changing = _CHANGING.search(re.sub(r"'(?:[^'\\]|\\.)*'", "''", where))
         if changing:
-            raise ValueError(
-                f"a rule with {changing.group()} gives a row another split at another time; say it by the row's columns"
-            )
+            name = changing[changing.lastindex or 0]
+            raise ValueError(f"a rule with {name} gives a row another split at another time; say it by the row's columns")
         return where
 
 
