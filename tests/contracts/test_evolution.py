@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace.contracts.evolution import Reconciled, check_retyped, is_same, is_wider, reconcile, reconcile_schema
@@ -96,6 +96,7 @@ def test_what_is_refused(policies: dict[str, str], found: list[str], message: st
     assert str(caught.value) == message
 
 
+@settings(deadline=None)
 @given(
     found=st.lists(st.sampled_from(["id", "name", "x", "y"]), unique=True),
     added=st.sampled_from(["refuse", "quarantine", "evolve"]),

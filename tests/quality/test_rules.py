@@ -89,6 +89,7 @@ def test_texts_dates_and_open_ranges(spark: SparkSession) -> None:
         (("A", None, None, None, None), "code_too_short"),
         (("\U0001f600\U0001f600\U0001f600\U0001f600", None, None, None, None), "code_not_like_pattern"),  # 4 characters, not 8
         (("AB12345", None, None, None, None), "code_too_long"),
+        (("ab" * 50_000, None, None, None, None), "code_too_long"),  # which Java would match by too deep a recursion
         (("AB12\n", None, None, None, None), "code_not_like_pattern"),
         (("xAB12", None, None, None, None), "code_not_like_pattern"),
         (("AB12x", None, None, None, None), "code_not_like_pattern"),

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from millrace.config.models import SplitConfig
+from millrace.config.splitting import HashSplit
 from millrace.errors import ContractError
 from millrace.transforms.identity import (
     encoded,
@@ -83,7 +83,7 @@ def test_thresholds() -> None:
 
 
 def test_splits_are_stable_and_of_the_right_size(spark: SparkSession) -> None:
-    config = SplitConfig.model_validate({"key": ["id"], "seed": 7, "fractions": {"train": 0.7, "validation": 0.1, "test": 0.2}})
+    config = HashSplit.model_validate({"key": ["id"], "seed": 7, "fractions": {"train": 0.7, "validation": 0.1, "test": 0.2}})
     frame = spark.range(20_000)
     rows = frame.select("id", split_of(frame.schema, config).alias("split")).collect()
     limits = {"train": threshold(0.7), "validation": threshold(0.8), "test": 2**60}
@@ -100,7 +100,7 @@ def test_splits_are_stable_and_of_the_right_size(spark: SparkSession) -> None:
 
 
 def test_rows_of_a_rule_are_taken_first(spark: SparkSession) -> None:
-    config = SplitConfig.model_validate({"key": ["id"], "fractions": {"train": 1.0}, "test": {"where": "id >= 3"}})
+    config = HashSplit.model_validate({"key": ["id"], "fractions": {"train": 1.0}, "test": {"where": "id >= 3"}})
     frame = spark.createDataFrame([(1,), (4,), (None,)], "id int")
     splits = frame.select(split_of(frame.schema, config).alias("split")).collect()
     assert [row["split"] for row in splits] == ["train", "test", "train"]  # a rule that gives NULL takes no row
@@ -108,7 +108,7 @@ def test_rows_of_a_rule_are_taken_first(spark: SparkSession) -> None:
 
 def test_another_seed_gives_other_splits(spark: SparkSession) -> None:
     values = {"key": ["id"], "fractions": {"train": 0.5, "test": 0.5}}
-    configs = [SplitConfig.model_validate({**values, "seed": seed}) for seed in (1, 2)]
+    configs = [HashSplit.model_validate({**values, "seed": seed}) for seed in (1, 2)]
     frame = spark.range(1_000)
     first, second = (split_of(frame.schema, config) for config in configs)
     num_equal = frame.filter(first == second).agg(F.count("*")).first()[0]

@@ -41,7 +41,8 @@ class ColumnContract(Section):
     """The smallest and the largest value; for a date or timestamp (UTC where it names no zone) the earliest and the latest. One
     of them may be null: that end is open, NaN is still outside."""
     pattern: str | None = Field(default=None, min_length=1)
-    """A regular expression that the whole text matches, in the syntax that Java and Python share. A space at its end is [ ]."""
+    """A regular expression that the whole text matches, in the syntax that Java and Python share; a space at its end is [ ]. Java
+    matches (a|b)* by recursion: max_length, which is looked at first, keeps long texts from it."""
     min_length: int | None = Field(default=None, ge=0)
     max_length: int | None = Field(default=None, ge=0)
     """Characters of a text, bytes of a binary."""

@@ -71,7 +71,7 @@ def tag_not_unique(
     """
     takes_part = F.col("_rule").isNull() & _is_whole(columns)
     # Rows that take no part are spread by their own id: as one group they would be one task's.
-    apart = F.when(~takes_part, F.concat(F.lit("-"), "row_id"))
+    apart = F.when(~takes_part, F.concat(F.lit("-"), F.coalesce("row_id", F.lit(""))))
     order = Window.partitionBy(*columns, "_apart").orderBy("_night", "_source_file", "row_id", *tie_break)
     ranked = rows.withColumn("_apart", apart).withColumn("_later", F.row_number().over(order) > 1)
     broken = F.col("_later")
