@@ -65,7 +65,7 @@ def _texts(corpus: Path) -> Iterator[str]:
     for path in sorted(corpus.iterdir()):
         if path.suffix == ".gz":
             with tarfile.open(path) as archive:
-                for member in sorted(archive.getmembers(), key=lambda member: member.name):
+                for member in archive:  # in its own order: going back would unpack all again
                     stream = archive.extractfile(member)
                     if stream is not None:
                         yield stream.read().decode(errors="replace").replace("<br />", " ")
