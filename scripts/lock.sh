@@ -11,3 +11,4 @@ compile build.lock build.in
 compile packages.lock build.in core.in cpu.in dev.in
 compile java.lock java.in
 compile horovod.lock horovod.in --no-deps
+compile peers.lock peers.in
