@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from millrace.config.cleaning import CleanStep
 from millrace.config.network import CnnConfig, ModelConfig
 from millrace.config.section import Column, Fraction, Named, Section
 from millrace.config.sources import SourceConfig
@@ -17,13 +18,6 @@ class QualityConfig(Section):
 
     max_reject_ratio: Fraction = 0.0
     """Quarantined rows over rows in, for each step. Above it the step fails."""
-
-
-class CleanStep(Section):
-    """One cleaning step; exactly one key is set."""
-
-    drop_duplicates: tuple[Column, ...] = Field(min_length=1)
-    """Of rows that are equal in these columns the earliest (file, row_id) stays."""
 
 
 class SplitConfig(Section):
