@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from millrace.config.cleaning import CleanStep
 from millrace.config.network import CnnConfig, ModelConfig
 from millrace.config.section import Column, Fraction, Named, Section
 from millrace.config.sources import SourceConfig
@@ -20,11 +21,44 @@ class QualityConfig(Section):
     """Quarantined rows over rows in, for each step. Above it the step fails."""
 
 
+<<<<<<< HEAD
 class CleanStep(Section):
     """One cleaning step; exactly one key is set."""
 
     drop_duplicates: tuple[Column, ...] = Field(min_length=1)
     """Of rows that are equal in these columns the earliest (file, row_id) stays."""
+=======
+class SplitConfig(Section):
+    """Which rows train, validate and test."""
+
+    method: Literal["hash"] = "hash"
+    key: tuple[Column, ...] = Field(min_length=1)
+    """Rows that are equal in these columns always fall into the same split."""
+    seed: int = Field(default=0, ge=0)
+    fractions: dict[Literal["train", "validation", "test"], Fraction]
+    """Of the rows that no `where` has taken; they add up to 1."""
+    test: SplitRule | None = None
+    validation: SplitRule | None = None
+
+    @model_validator(mode="after")
+    def _fractions_add_up(self) -> SplitConfig:
+        total = sum(self.fractions.values())
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"fractions add up to {total:g}, and must add up to 1")
+        if self.fractions.get("train", 0.0) <= 0.0:
+            raise ValueError("fractions.train must be above 0")
+        for name, rule in (("test", self.test), ("validation", self.validation)):
+            if rule is not None and name in self.fractions:
+                raise ValueError(f"{name} has both a rule and a fraction; keep one of them")
+        return self
+
+
+class SplitRule(Section):
+    """Rows that belong to a split by what they say."""
+
+    where: str = Field(min_length=1)
+    """A Spark SQL condition over the contract's columns."""
+>>>>>>> text
 
 
 class FeatureConfig(Section):

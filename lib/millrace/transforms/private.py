@@ -1,0 +1,141 @@
+"""Masks what identifies people in a text: found by its form, checked by its check digits, replaced by a tag.
+
+A number that fails its check stays as it is. E-mail and IP addresses have no check digits: there the form decides.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from datetime import date
+from functools import cache
+
+import phonenumbers
+from stdnum import iban, luhn
+from stdnum.iso7064 import mod_11_2
+
+from millrace.config.texts import PiiKind
+
+# Each repetition is bounded or cannot give back what it took, so that time is linear in the text.
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}"
+    r"(?![A-Za-z0-9-])",
+    re.ASCII,
+)
+_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w)", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,36}(?:(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\w)", re.ASCII)
+_CHINESE_ID = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[0-9Xx](?![0-9A-Za-z])", re.ASCII)
+_CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w-]|\.\d)", re.ASCII)
+_IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}(?![0-9A-Za-z])", re.ASCII)
+_PHONE = re.compile(r"(?<![\w.])(?:\+[ ]?|\(\+?)?\d[\d ()./-]{5,22}\d(?!\w)", re.ASCII)
+_GROUP = re.compile("[0-9]+")
+_DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d{1,2}[-/. ]\d{1,2}\b|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)\d\d\b", re.ASCII)
+_ISSUERS = (  # first digits from, to, and lengths: ISO/IEC 7812 ranges of the networks
+    (4, 4, (13, 16, 19)),
+    (51, 55, (16,)),
+    (2221, 2720, (16,)),
+    (34, 34, (15,)),
+    (37, 37, (15,)),
+    (62, 62, (16, 17, 18, 19)),
+    (81, 81, (16, 17, 18, 19)),
+    (6011, 6011, (16, 19)),
+    (644, 659, (16, 19)),
+    (3528, 3589, (16, 17, 18, 19)),
+    (300, 305, (14, 16, 19)),
+    (3095, 3095, (14, 16, 19)),
+    (36, 36, (14, 15, 16, 17, 18, 19)),
+    (38, 39, (14, 16, 19)),
+    (50, 50, (12, 13, 14, 15, 16, 17, 18, 19)),
+    (56, 58, (12, 13, 14, 15, 16, 17, 18, 19)),
+    (63, 63, (12, 13, 14, 15, 16, 17, 18, 19)),
+    (67, 67, (12, 13, 14, 15, 16, 17, 18, 19)),
+)
+
+
+def masked(text: str, *, kinds: Sequence[PiiKind], region: str | None = None) -> str:
+    """The text with <EMAIL>, <IBAN>, <ID>, <CARD>, <IP> and <PHONE> where something of these kinds stood.
+
+    `region` is the country whose national phone numbers count; without one only international ones (+…) do. The longest forms
+    are looked for first, so that no part of an account number passes for a phone number.
+    """
+    if "email" in kinds and "@" in text:
+        text = _EMAIL.sub("<EMAIL>", text)
+    if not any(sign in text for sign in "0123456789:"):
+        return text
+    if "iban" in kinds:
+        text = _IBAN.sub(_iban, text)
+    if "chinese_id" in kinds:
+        text = _CHINESE_ID.sub(_if(_is_chinese_id, "<ID>"), text)
+    if "card" in kinds:
+        text = _CARD.sub(_if(_is_card, "<CARD>"), text)
+    if "ip" in kinds:
+        text = _IPV4.sub(_if(_is_ip, "<IP>"), text)
+        text = _IPV6.sub(_if(_is_ip, "<IP>"), text)
+    if "phone" in kinds:
+        text = _PHONE.sub(lambda match: _phone(match.group(), region), text)
+    return text
+
+
+def _if(is_one: Callable[[str], bool], tag: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: tag if is_one(match.group()) else match.group()
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # "::" alone and 1:2 are no addresses in a text, and neither is C++'s a::b
+    return "." in text or (text.count(":") >= 2 and sum(map(str.isdigit, text)) >= 1 and len(text) >= 3)
+
+
+def _is_chinese_id(text: str) -> bool:
+    """18 characters of GB 11643: region, date of birth, serial number, check digit by ISO 7064 MOD 11-2."""
+    try:
+        born = date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
+    except ValueError:
+        return False
+    return 1800 <= born.year <= 2100 and bool(mod_11_2.is_valid(text.upper()))
+
+
+def _is_card(text: str) -> bool:
+    """An issuer's first digits with one of its lengths, and Luhn's check digit."""
+    digits = text.replace(" ", "").replace("-", "")
+    fits = any(low <= int(digits[: len(str(low))]) <= high and len(digits) in lengths for low, high, lengths in _ISSUERS)
+    return fits and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
+
+
+def _iban(match: re.Match[str]) -> str:
+    """The longest beginning that is an IBAN: words in capitals may stand after it."""
+    text = match.group()
+    for end in range(len(text), 14, -1):
+        is_word_end = end == len(text) or text[end] in " -"
+        if is_word_end and text[end - 1] not in " -" and _has_rest_1(text[:end]) and iban.is_valid(text[:end]):
+            return "<IBAN>" + text[end:]
+    return text
+
+
+def _has_rest_1(text: str) -> bool:
+    """ISO 7064 MOD 97-10, as a quick first look: the tables of countries are slow to ask."""
+    signs = text.replace(" ", "").replace("-", "")
+    return int("".join(str(int(sign, 36)) for sign in signs[4:] + signs[:4])) % 97 == 1
+
+
+def _phone(text: str, region: str | None) -> str:
+    """Candidates go through phonenumbers' own matcher, which knows what other numbers look like (dates, amounts)."""
+    is_international = text.lstrip("(").startswith("+")
+    if (region is None and not is_international) or len(_GROUP.findall(text)) > 7 or _DATE.match(text):
+        return text
+    leniency = phonenumbers.Leniency.VALID if is_international else phonenumbers.Leniency.STRICT_GROUPING
+    parts, position = [], 0
+    for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency, max_tries=50):
+        parts += [text[position : match.start], "<PHONE>"]
+        position = match.end
+    return "".join([*parts, text[position:]])
+
+
+@cache
+def known_regions() -> frozenset[str]:
+    """The countries whose phone numbers are known."""
+    return frozenset(phonenumbers.SUPPORTED_REGIONS)
