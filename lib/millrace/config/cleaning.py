@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.section import Column, Fraction, Name, Section
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
 
@@ -147,6 +148,7 @@ class CleanStep(Section):
     language: LanguageConfig | None = None
     quality: TextQualityConfig | None = None
     mask: MaskConfig | None = None
+    near_duplicates: NearDuplicatesConfig | None = None
 
     @model_validator(mode="after")
     def _one_key(self) -> CleanStep:

@@ -7,11 +7,42 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from millrace.config.cleaning import CleanStep
+from millrace.config.drift import DriftConfig
+from millrace.config.encoding import (
+    CrossFeature,
+    DatetimeFeature,
+    FittableFeature,
+    HashFeature,
+    IndexFeature,
+    LogFeature,
+    MinmaxFeature,
+    NumberFeature,
+    OneHotFeature,
+    RobustFeature,
+    ScaleFeature,
+    ZscoreFeature,
+)
 from millrace.config.network import CnnConfig, ModelConfig
 from millrace.config.section import Column, Fraction, Named, Section
 from millrace.config.sources import SourceConfig
 from millrace.config.splitting import SplitConfig
+from millrace.config.tokens import (
+    BlocksConfig,
+    BpeFeature,
+    CharactersFeature,
+    JiebaFeature,
+    TokenFeature,
+    WindowsConfig,
+    WordPieceFeature,
+    WordsFeature,
+)
 from millrace.config.training import TrainingConfig
+
+Numbers = NumberFeature | ZscoreFeature | MinmaxFeature | RobustFeature | LogFeature | DatetimeFeature
+Categories = OneHotFeature | IndexFeature | HashFeature | CrossFeature
+Tokens = WordsFeature | CharactersFeature | JiebaFeature | BpeFeature | WordPieceFeature
+FeatureConfig = Annotated[ScaleFeature | Numbers | Categories | Tokens, Field(discriminator="encode")]
+"""One line of the `features` section, by its `encode`."""
 
 
 class QualityConfig(Section):
@@ -19,56 +50,10 @@ class QualityConfig(Section):
 
     max_reject_ratio: Fraction = 0.0
     """Quarantined rows over rows in, for each step. Above it the step fails."""
-
-
-<<<<<<< HEAD
-class CleanStep(Section):
-    """One cleaning step; exactly one key is set."""
-
-    drop_duplicates: tuple[Column, ...] = Field(min_length=1)
-    """Of rows that are equal in these columns the earliest (file, row_id) stays."""
-=======
-class SplitConfig(Section):
-    """Which rows train, validate and test."""
-
-    method: Literal["hash"] = "hash"
-    key: tuple[Column, ...] = Field(min_length=1)
-    """Rows that are equal in these columns always fall into the same split."""
-    seed: int = Field(default=0, ge=0)
-    fractions: dict[Literal["train", "validation", "test"], Fraction]
-    """Of the rows that no `where` has taken; they add up to 1."""
-    test: SplitRule | None = None
-    validation: SplitRule | None = None
-
-    @model_validator(mode="after")
-    def _fractions_add_up(self) -> SplitConfig:
-        total = sum(self.fractions.values())
-        if abs(total - 1.0) > 1e-9:
-            raise ValueError(f"fractions add up to {total:g}, and must add up to 1")
-        if self.fractions.get("train", 0.0) <= 0.0:
-            raise ValueError("fractions.train must be above 0")
-        for name, rule in (("test", self.test), ("validation", self.validation)):
-            if rule is not None and name in self.fractions:
-                raise ValueError(f"{name} has both a rule and a fraction; keep one of them")
-        return self
-
-
-class SplitRule(Section):
-    """Rows that belong to a split by what they say."""
-
-    where: str = Field(min_length=1)
-    """A Spark SQL condition over the contract's columns."""
->>>>>>> text
-
-
-class FeatureConfig(Section):
-    """One input of the model."""
-
-    column: Column
-    encode: Literal["scale", "vector"]
-    """scale: x / divisor, inside the model, so that the export takes the raw column. vector: float32 numbers as they are."""
-    divisor: float = Field(default=1.0, gt=0.0)
-    shape: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    profile: bool = True
+    """Whether metrics/profiles gets counts, quantiles and top values of each version of silver."""
+    drift: DriftConfig | None = None
+    """Compares tonight's rows with those that the standing fitted state was fitted on. None: nothing is compared."""
 
 
 class ClassLabelConfig(Section):
@@ -97,29 +82,91 @@ class PublishConfig(Section):
     exports: tuple[Literal["keras", "h5", "saved_model"], ...] = ("keras",)
 
 
+class FitConfig(Section):
+    """When what was fitted on the train split is fitted anew. Until then new rows are encoded as the old ones were."""
+
+    refit: Literal["on_drift", "always"] = "on_drift"
+    """on_drift: where quality.drift.on_drift is refit and a column has drifted; always: each night that brings rows. Either way
+    gold is then written anew. A change of the config that decides about rows always fits anew."""
+
+
 class PipelineConfig(Named):
-    """A pipeline file. Without model and label the night ends at gold."""
+    """A pipeline file. Without a model the night ends at gold."""
 
     source: SourceConfig
     quality: QualityConfig = QualityConfig()
     clean: tuple[CleanStep, ...] = ()
     split: SplitConfig
-    features: tuple[FeatureConfig, ...] = Field(min_length=1, max_length=1)
+    features: tuple[FeatureConfig, ...] = ()
+    """What gold has of each row."""
+    blocks: BlocksConfig | None = None
+    """Gold has blocks of the only feature's tokens, and not rows."""
+    windows: WindowsConfig | None = None
+    """Gold has windows over a series, and not rows."""
+    fit: FitConfig = FitConfig()
     label: LabelConfig | None = None
     model: ModelConfig | None = None
     training: TrainingConfig = TrainingConfig()
     publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="after")
-    def _model_has_label(self) -> PipelineConfig:
-        if (self.model is None) != (self.label is None):
-            raise ValueError("model and label go together: give both, or neither (the night then ends at gold)")
-        shape = self.features[0].shape
-        if isinstance(self.model, CnnConfig) and len(shape) != 3:
-            raise ValueError(f"a cnn takes images of shape [height, width, channel], and the feature's is {list(shape)}")
+    def _gold_has_something(self) -> PipelineConfig:
+        if self.windows is not None and (self.features or self.blocks is not None or self.label is not None):
+            raise ValueError("windows say themselves what they take: features, blocks and label do not go with them")
+        if self.windows is None and not self.features:
+            raise ValueError("features must name at least one column")
+        if self.blocks is not None:
+            tokens = self.token_features
+            if len(self.features) != 1 or len(tokens) != 1 or self.label is not None:
+                raise ValueError("blocks are made of one feature of tokens, and have no label")
+            if tokens[0].length is not None:
+                raise ValueError("a feature that is cut into blocks has no length of its own: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _model_has_what_it_takes(self) -> PipelineConfig:
+        if self.model is None:
+            return self
+        if self.label is None:
+            raise ValueError("a model needs a label; without a model the night ends at gold")
+        images = self.image_features
+        if self.token_features or len(images) > 1 or (images and len(self.features) > 1) or self.id_features:
+            raise ValueError("a model takes one image, or numbers and one-hots: tokens and ids end at gold for now")
+        if isinstance(self.model, CnnConfig) and not (images and len(images[0].shape) == 3):
+            found = f"the feature's is {list(images[0].shape)}" if images else "the features are numbers"
+            raise ValueError(f"a cnn takes images of shape [height, width, channel], and {found}")
         return self
 
     @property
     def trains(self) -> bool:
         """Whether there is a model to train."""
         return self.model is not None
+
+    @property
+    def image_features(self) -> tuple[ScaleFeature, ...]:
+        """Tensors that go to gold as they are."""
+        return tuple(feature for feature in self.features if isinstance(feature, ScaleFeature))
+
+    @property
+    def token_features(self) -> tuple[TokenFeature, ...]:
+        """Texts that become ids."""
+        return tuple(feature for feature in self.features if isinstance(feature, TokenFeature))
+
+    @property
+    def fitted_features(self) -> tuple[FittableFeature, ...]:
+        """Numbers and categories, which go into vectors."""
+        return tuple(feature for feature in self.features if isinstance(feature, FittableFeature))
+
+    @property
+    def id_features(self) -> tuple[FittableFeature, ...]:
+        """Categories that stay ids."""
+        return tuple(
+            feature
+            for feature in self.fitted_features
+            if isinstance(feature, IndexFeature) or (isinstance(feature, HashFeature | CrossFeature) and feature.output == "ids")
+        )
+
+    @property
+    def changes_grain(self) -> bool:
+        """Whether gold has other rows than silver."""
+        return self.blocks is not None or self.windows is not None

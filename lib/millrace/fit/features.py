@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from millrace.config.encoding import (
     CrossFeature,
     DatetimeFeature,
-    FeatureConfig,
     FittableFeature,
     HashFeature,
     IndexFeature,
@@ -40,7 +39,7 @@ _LEAST_SCALE = 1e-30
 _LOG_SHARE = 1e-8
 
 
-def needs_of(features: Iterable[FeatureConfig]) -> tuple[Need, ...]:
+def needs_of(features: Iterable[FittableFeature | ScaleFeature]) -> tuple[Need, ...]:
     """What the features have to know of the train split."""
     needs = []
     for feature in features:
@@ -61,7 +60,9 @@ def needs_of(features: Iterable[FeatureConfig]) -> tuple[Need, ...]:
     return tuple(needs)
 
 
-def fit_features(features: Sequence[FeatureConfig], statistics: Statistics, contract: TableContract) -> FittedFeatures:
+def fit_features(
+    features: Sequence[FittableFeature | ScaleFeature], statistics: Statistics, contract: TableContract
+) -> FittedFeatures:
     """The fitted features, in the order of the section; `scale` is left out: a tensor of bytes goes to the model as it is.
 
     Raises ConfigError for a column that the contract does not have or whose type the encoder does not take.
@@ -72,7 +73,7 @@ def fit_features(features: Sequence[FeatureConfig], statistics: Statistics, cont
         if isinstance(feature, ScaleFeature):
             continue
         for column in feature.columns:
-            types[column] = _checked_type(feature, column, contract)
+            types[column] = checked_type(feature, column, contract)
         blocks += _blocks(feature, statistics, contract)
     inputs = tuple(InputColumn(name=name, dtype=input_type(name, kind)) for name, kind in types.items())
     fitted = FittedFeatures(inputs=inputs, blocks=tuple(blocks))
@@ -185,7 +186,7 @@ def _vocabulary(
     )
 
 
-def _checked_type(feature: FittableFeature, column: str, contract: TableContract) -> str:
+def checked_type(feature: FittableFeature, column: str, contract: TableContract) -> str:
     """The column's type in the contract."""
     if column not in contract.columns:
         raise ConfigError(

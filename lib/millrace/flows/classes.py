@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from millrace.config.models import ClassLabelConfig
 from millrace.errors import QualityError
 from millrace.fit.state import merge_classes
 from millrace.flows.context import Context
@@ -47,7 +48,7 @@ def classes_and_unseen(context: Context, scope: Scope, rows: DataFrame) -> Unsee
 
     Raises QualityError where the train split has no row.
     """
-    if context.config.label is None:
+    if not isinstance(context.config.label, ClassLabelConfig):
         return Unseen()
     label = context.config.label.column
     found = rows.filter(F.col("_rule").isNull()).groupBy("split", label).count().collect()

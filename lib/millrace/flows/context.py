@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -13,10 +14,15 @@ from pyspark.sql import SparkSession
 
 from millrace.config.load import hash_of
 from millrace.config.models import PipelineConfig
-from millrace.contracts.table import TableContract
+from millrace.config.splitting import KFoldSplit
+from millrace.contracts.table import ColumnContract, TableContract
 from millrace.errors import ConfigError
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Run
+from millrace.transforms.check_cleaning import check_steps
+
+FOLD = "fold"
+"""The column of silver that a split by k_fold adds."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,15 @@ class Context:
     def pipeline_lock(self) -> str:
         """The lock of every step but ingest."""
         return f"pipeline-{self.config.name}"
+
+    @cached_property
+    def silver(self) -> TableContract:
+        """The contract of the columns that silver has of a row: the raw ones, and those that cleaning and splitting add."""
+        added = check_steps(self.config.clean, self.contract)
+        if isinstance(self.config.split, KFoldSplit):
+            added = {**added, FOLD: "int"}
+        columns = {**self.contract.columns, **{name: ColumnContract(type=kind) for name, kind in added.items()}}
+        return self.contract.model_copy(update={"columns": columns})
 
     @property
     def source_path(self) -> str:

@@ -156,7 +156,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
     refuse_changed(raw, attempt.inputs.files)
-    quality = rejects.write_data_quality(attempt, written, tally, known=raw.rules, files=odd)
+    quality = rejects.write_data_quality(attempt, rejects.quality_rows(attempt, written, tally, known=raw.rules, files=odd))
     return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 from pyspark.sql import DataFrame
@@ -15,13 +16,16 @@ from millrace.fit.state import FittedState
 from millrace.flows import rejects
 from millrace.flows.classes import classes_and_unseen, label_of
 from millrace.flows.context import Context
-from millrace.flows.gold import write_gold
+from millrace.flows.fitting import fit
+from millrace.flows.gold import Gold, rules_of_gold, write_gold
 from millrace.flows.ingest import cached
-from millrace.flows.rows import drop_rules, superseded_rows, tagged_rows
+from millrace.flows.looking import look_at
+from millrace.flows.rows import Rows, drop_rules, looks_at_other_rows, superseded_rows
 from millrace.flows.scope import STEP, Scope, everything, find_scope, sections
 from millrace.lake import ledger as books
 from millrace.lake import protocol
-from millrace.lake.layout import bronze, gold, rejects_of_pipeline, silver
+from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, silver
+from millrace.lake.read import read_version
 from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
 from millrace.quality.across import across_rules
 from millrace.quality.rules import rules_of
@@ -71,7 +75,8 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
 def leave_standing(context: Context, attempt: books.Attempt, state: FittedState) -> books.Outcome:
     """Nothing in bronze is new or has changed: silver and gold stay the versions that they are."""
     state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
-    tables = [silver(context.config.name), gold(context.config.name), rejects_of_pipeline(context.config.name)]
+    name = context.config.name
+    tables = [silver(name), gold(name), rejects_of_pipeline(name), rejects_of_gold(name)]
     versions = [(table, attempt.ledger.version_of(table)) for table in tables]
     return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
 
@@ -79,7 +84,13 @@ def leave_standing(context: Context, attempt: books.Attempt, state: FittedState)
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
     """Does the nights of a scope; None, and nothing written, where the rows of other nights have to be looked at again: a class
     has come that the standing state does not have, or rows give way that others were dropped as equal to."""
-    with cached(tagged_rows(context, attempt, scope)) as tagged:
+    with ExitStack() as stack:
+
+        def keep(rows: DataFrame) -> DataFrame:
+            return stack.enter_context(cached(rows))
+
+        made = Rows(context, attempt, scope, keep)
+        tagged = keep(made.tagged())
         tally = rejects.count(tagged)
         unseen = classes_and_unseen(context, scope, tagged)
         if scope.standing is not None and scope.standing.classes != unseen.classes:
@@ -88,23 +99,48 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         rows = unseen.tag(tagged)
         superseded = superseded_rows(context, attempt, scope, rows)
         nights_of_superseded = nights_in(superseded)
-        if nights_of_superseded and context.config.clean:
+        if nights_of_superseded and any(looks_at_other_rows(step) for step in context.config.clean):
             return None
         where = write_rejects(context, attempt, scope, rows, superseded if nights_of_superseded else None, tally)
         check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written_silver = write_silver(context, attempt, scope, rows)
-    state = FittedState(hash_of(sections(context)), scope.seen, unseen.classes)
+    silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
+    gave_way = bool(nights_of_superseded)
+    looked = look_at(context, attempt, scope, written_silver, silver_rows, recount=gave_way)
+    fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=gave_way)
+    state = FittedState(
+        hash_of(sections(context)),
+        scope.seen,
+        unseen.classes,
+        num_silver_rows=silver_rows.count(),
+        features=fitted.features,
+        tokenizers=fitted.tokenizers,
+        statistics=fitted.statistics,
+        cleaning=made.cleaning,
+        profile=looked.profile,
+        reference=looked.reference,
+    )
     encoded = replace(scope, nights=tuple(sorted({*scope.nights, *nights_of_superseded})))
-    written_gold, num_rows = write_gold(context, attempt, encoded, state, written_silver)
-    replace(state, num_rows=num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
+    if looked.refit or context.config.windows is not None:  # windows reach from night to night
+        encoded = everything(scope.seen)
+    gold_made = write_gold(context, attempt, encoded, state, written_silver)
+    replace(state, num_rows=gold_made.num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
+    quality = write_quality(context, attempt, written_silver, tally, gold_made)
+    outputs = (written_silver, gold_made.table, *where, *gold_made.rejects, *looked.tables, quality)
+    return books.Outcome(outputs=outputs, counts=tally.counts())
+
+
+def write_quality(
+    context: Context, attempt: books.Attempt, written: books.TableVersion, tally: rejects.Tally, made: Gold
+) -> books.TableVersion:
+    """metrics/data_quality: every rule of silver, and of gold where that has rows of another grain."""
     known: dict[str, str | None] = {rule.name: rule.column for rule in rules_of(context.contract)}
     known |= {rule: ", ".join(columns) for rule, columns in across_rules(context.contract).items()}
-    upsert_rules = [SUPERSEDED] if context.contract.upsert else []
-    quality = rejects.write_data_quality(
-        attempt, written_silver, tally, known=[*known, *upsert_rules, *drop_rules(context)], columns=known
-    )
-    return books.Outcome(outputs=(written_silver, written_gold, *where, quality), counts=tally.counts())
+    rows = rejects.quality_rows(attempt, written, tally, known=[*known, *drop_rules(context)], columns=known)
+    if made.tally is not None:
+        rows += rejects.quality_rows(attempt, made.table, made.tally, known=rules_of_gold(context))
+    return rejects.write_data_quality(attempt, rows)
 
 
 def nights_in(rows: DataFrame | None) -> set[str]:
@@ -149,7 +185,7 @@ def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: D
 
     The contract's rules are the table's constraints.
     """
-    kept = rows.filter(F.col("_rule").isNull()).select(*context.contract.columns, "row_id", "split", "_night")
+    kept = rows.filter(F.col("_rule").isNull()).select(*context.silver.columns, "row_id", "split", "_night")
     conditions = {
         rule: text for name, column in context.contract.columns.items() for rule, text in column_conditions(name, column).items()
     }

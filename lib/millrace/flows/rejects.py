@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -93,7 +94,7 @@ def check_budget(context: Context, attempt: Attempt, tally: Tally) -> None:
     )
 
 
-def write_data_quality(
+def quality_rows(
     attempt: Attempt,
     written: TableVersion,
     tally: Tally,
@@ -101,10 +102,10 @@ def write_data_quality(
     known: Sequence[str],
     columns: Mapping[str, str | None] | None = None,
     files: Mapping[str, int] | None = None,
-) -> TableVersion:
-    """One row per rule in metrics/data_quality, also for rules that nothing broke. `files`: how many broke rules of files."""
+) -> list[dict[str, Any]]:
+    """One row per rule for metrics/data_quality, also for rules that nothing broke. `files`: how many broke rules of files."""
     failed = {**tally.quarantined, **tally.dropped, **(files or {})}
-    rows = [
+    return [
         {
             "pipeline": attempt.run.pipeline,
             "run_id": attempt.run.run_id,
@@ -119,5 +120,9 @@ def write_data_quality(
         }
         for rule in dict.fromkeys([*known, *failed])
     ]
+
+
+def write_data_quality(attempt: Attempt, rows: Sequence[dict[str, Any]]) -> TableVersion:
+    """Replaces what the step has said of quality."""
     where = {"run_id": attempt.run.run_id, "stage": attempt.step}
     return TableVersion(DATA_QUALITY, small.replace(attempt.lake, DATA_QUALITY, rows, where=where, metadata=attempt.mark))

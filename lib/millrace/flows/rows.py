@@ -1,79 +1,161 @@
-"""bronze -> the rows of silver and what is rejected: typed, checked, cleaned, deduplicated, split."""
+"""bronze -> the rows of silver and what is rejected: typed, checked, cleaned, deduplicated, split.
+
+The order: types and rules of the contract, keys, `clean` up to its first step that looks at the train split, the split, the rest of
+`clean`, the rules again on what cleaning has changed, then the rules that look at other rows and tables.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from millrace.config.cleaning import CleanStep
+from millrace.config.near_duplicates import NearDuplicatesConfig
+from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
 from millrace.contracts.spark import spark_type
-from millrace.flows.context import Context
+from millrace.fit.statistics import Statistics
+from millrace.flows.cleaning import fit_cleaning
+from millrace.flows.context import FOLD, Context
 from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, silver
 from millrace.lake.read import read_version
 from millrace.quality.across import across_rules, tag_across
-from millrace.quality.rules import rules_of, tag
+from millrace.quality.rules import rules_of, tag, value_rules
 from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
-from millrace.transforms.deduplicate import alike, tag_duplicates, tag_superseded
+from millrace.transforms.cleaning import apply_fitted, apply_run, rules_of_clean, statistics_of
+from millrace.transforms.deduplicate import SUPERSEDED, alike, tag_duplicates, tag_superseded
 from millrace.transforms.identity import with_row_id
-from millrace.transforms.split import split_of
+from millrace.transforms.near_duplicates import signatures, tag_near_duplicates
+from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_split
 
 _FEW = 20
 """Rows that come to a table of this many times as many are few: they are compared with those that may be alike only."""
+DUPLICATE_KEY = "duplicate_key"
+Keep = Callable[[DataFrame], DataFrame]
+"""Keeps what a frame computes until the step is over."""
 
 
-def tagged_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:
-    """One row per bronze row of the scope: typed, with row_id and split.
+class Rows:
+    """Makes the rows of a scope, step by step."""
 
-    _rule, _reason, _action and _record are NULL for a row that is kept.
-    """
-    contract = context.contract
-    raw = bronze_rows(context, attempt, scope)
-    typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
-    identified = with_row_id(typed, key=contract.key, content="_raw").withColumn(
-        "split", split_of(typed.schema, context.config.split)
-    )
-    checked = tag(identified, rules_of(contract)).drop(CAST_FAILED)
-    if not across_rules(contract):  # a row that breaks no rule now is not quarantined later: its text need not travel on
-        checked = checked.withColumn("_raw", F.when(F.col("_rule").isNotNull(), F.col("_raw")))
-    standing = standing_silver(context, attempt, scope)
-    few = standing is not None and is_few(context, attempt, scope)
-    order = list(contract.columns)
-    if contract.upsert:
-        known = alike(standing, checked, ["row_id"]) if standing is not None and few else standing
-        checked = tag_superseded(checked, tie_break=order, standing=known)
-    for rule, columns in drop_rules(context).items():
-        known = alike(standing, checked, columns) if standing is not None and few else standing
-        checked = tag_duplicates(checked, columns=columns, rule=rule, tie_break=order, standing=known)
-    tables = {reference.table: referenced(context, attempt, reference.table) for reference in contract.references}
-    checked = tag_across(checked, contract=contract, tables=tables, standing=standing)
-    return checked.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
+    def __init__(self, context: Context, attempt: books.Attempt, scope: Scope, keep: Keep) -> None:
+        self._context, self._attempt, self._scope, self._keep = context, attempt, scope, keep
+        self._standing = standing_silver(context, attempt, scope)
+        self._few = self._standing is not None and is_few(context, attempt, scope)
+        self._order = list(context.contract.columns)
+        self.cleaning: Statistics | None = scope.standing.cleaning if scope.standing else None
+        """What the steps of `clean` that look at the train split have taken from it."""
+
+    def tagged(self) -> DataFrame:
+        """One row per bronze row of the scope: the columns of silver; _rule, _reason, _action and _record, NULL for a row that is
+        kept."""
+        contract, steps = self._context.contract, self._context.config.clean
+        first_fitted = next((number for number, step in enumerate(steps) if statistics_of(step)), len(steps))
+        rows = self._with_keys(self._checked())
+        rows = self._split(self._cleaned(rows, steps[:first_fitted]))
+        rows = self._fitted(rows, steps[first_fitted:])
+        if steps:
+            rows = tag(rows, value_rules(contract))
+        tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
+        rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
+        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
+
+    def _checked(self) -> DataFrame:
+        contract = self._context.contract
+        raw = bronze_rows(self._context, self._attempt, self._scope)
+        typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+        checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
+        if across_rules(contract) or self._context.config.clean:
+            return checked
+        # a row that breaks no rule now is not quarantined later: its text need not travel on
+        return checked.withColumn("_raw", F.when(F.col("_rule").isNotNull(), F.col("_raw")))
+
+    def _with_keys(self, rows: DataFrame) -> DataFrame:
+        contract = self._context.contract
+        if contract.upsert:
+            return tag_superseded(rows, tie_break=self._order, standing=self._alike(rows, ["row_id"]))
+        if contract.key:
+            return self._without_duplicates(rows, DUPLICATE_KEY, ["row_id"], named=contract.key)
+        return rows
+
+    def _cleaned(self, rows: DataFrame, steps: Sequence[CleanStep]) -> DataFrame:
+        for looks_around, run in groupby(steps, key=looks_at_other_rows):
+            if not looks_around:
+                rows = apply_run(rows, list(run), tie_break=self._order)
+                continue
+            for step in run:
+                if isinstance(step.options, NearDuplicatesConfig):
+                    rows = self._without_near_duplicates(rows, step.options)
+                else:
+                    (rule,) = rules_of_clean(step)
+                    rows = self._without_duplicates(rows, rule, step.drop_duplicates)
+        return rows
+
+    def _split(self, rows: DataFrame) -> DataFrame:
+        config = self._context.config.split
+        if isinstance(config, KFoldSplit):
+            rows = rows.withColumn(FOLD, fold_of(rows.schema, config))
+        return tag_without_split(rows.withColumn("split", split_of(rows.schema, config)))
+
+    def _fitted(self, rows: DataFrame, steps: Sequence[CleanStep]) -> DataFrame:
+        if not steps:
+            return rows
+        if self.cleaning is None:
+            rows = self._keep(rows)
+        self.cleaning, figures = fit_cleaning(rows, steps, self.cleaning)
+        for step in steps:
+            rows = apply_fitted(rows, step, figures) if statistics_of(step) else apply_run(rows, [step], tie_break=self._order)
+        return rows
+
+    def _without_duplicates(self, rows: DataFrame, rule: str, columns: Sequence[str], named: Sequence[str] = ()) -> DataFrame:
+        known = self._alike(rows, columns)
+        return tag_duplicates(rows, columns=columns, rule=rule, tie_break=self._order, standing=known, named=named)
+
+    def _without_near_duplicates(self, rows: DataFrame, config: NearDuplicatesConfig) -> DataFrame:
+        rows = self._keep(rows)
+        signed = self._keep(signatures(rows, config=config))
+        known = None
+        if self._standing is not None:
+            untagged = {"_rule": F.lit(None).cast("string"), "_source_file": F.lit(None).cast("string")}
+            known = self._keep(signatures(self._standing.withColumns(untagged), config=config))
+        return tag_near_duplicates(rows, config=config, signed=signed, standing=known)
+
+    def _alike(self, rows: DataFrame, columns: Sequence[str]) -> DataFrame | None:
+        if self._standing is None or not self._few:
+            return self._standing
+        return alike(self._standing, rows, columns)
 
 
-def referenced(context: Context, attempt: books.Attempt, table: str) -> DataFrame:
-    """A table that the contract refers to, at the version that the step has pinned."""
-    return read_version(context.spark(), context.lake, table, attempt.input_version(table))
+def looks_at_other_rows(step: CleanStep) -> bool:
+    """Whether a step of `clean` drops a row because of another one."""
+    return step.name in ("drop_duplicates", "near_duplicates")
 
 
 def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:
     """The raw rows of the scope's nights, with all columns of the contract: those that bronze is older than are NULL."""
-    table = bronze(context.config.source.name)
-    rows = read_version(context.spark(), context.lake, table, attempt.input_version(table))
-    rows = rows.filter(F.col("_night").isin(list(scope.nights)))
+    rows = read_pinned(context, attempt, bronze(context.config.source.name)).filter(F.col("_night").isin(list(scope.nights)))
     for name, column in context.contract.columns.items():
         if name not in rows.columns:
             rows = rows.withColumn(name, F.lit(None).cast(spark_type(column.data_type)))
     return rows
 
 
-def drop_rules(context: Context) -> dict[str, list[str]]:
-    """The rules that drop a row, and the columns in which it equals another."""
-    contract = context.contract
-    by_key = {"duplicate_key": list(contract.key)} if contract.key and not contract.upsert else {}
-    return by_key | {
-        f"drop_duplicates({', '.join(step.drop_duplicates)})": list(step.drop_duplicates) for step in context.config.clean
-    }
+def read_pinned(context: Context, attempt: books.Attempt, table: str) -> DataFrame:
+    """A table at the version that the step has pinned."""
+    return read_version(context.spark(), context.lake, table, attempt.input_version(table))
+
+
+def drop_rules(context: Context) -> list[str]:
+    """The rules that may take a row after those of the contract, in their order."""
+    contract, config = context.contract, context.config
+    keys = [SUPERSEDED] if contract.upsert else [DUPLICATE_KEY] if contract.key else []
+    cleaned = [rule for step in config.clean for rule in rules_of_clean(step)]
+    return [*keys, *cleaned, *([UNKNOWN] if isinstance(config.split, TimeSplit | GivenSplit) else [])]
 
 
 def standing_silver(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame | None:
@@ -90,8 +172,7 @@ def is_few(context: Context, attempt: books.Attempt, scope: Scope) -> bool:
     came = bronze(context.config.source.name)
     version = attempt.input_version(came)
     assert version is not None and scope.standing is not None
-    standing = sum((scope.standing.num_rows or {}).values())
-    return log.num_rows(context.lake.path(came), version, scope.nights) * _FEW <= standing
+    return log.num_rows(context.lake.path(came), version, scope.nights) * _FEW <= scope.standing.num_silver_rows
 
 
 def superseded_rows(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> DataFrame | None:

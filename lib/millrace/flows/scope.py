@@ -38,6 +38,8 @@ def sections(context: Context) -> list[object]:
         config.clean,
         config.split,
         config.features,
+        config.blocks,
+        config.windows,
         config.label,
     ]
 

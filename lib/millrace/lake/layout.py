@@ -22,6 +22,7 @@ EPOCHS = "metrics/epochs"
 EVALUATION = "metrics/evaluation"
 CONFUSION = "metrics/confusion"
 DATA_QUALITY = "metrics/data_quality"
+PROFILES = "metrics/profiles"
 MODELS = "registry/models"
 CONTRACTS = {
     RUNS: "metrics_runs",
@@ -29,6 +30,7 @@ CONTRACTS = {
     EVALUATION: "metrics_evaluation",
     CONFUSION: "metrics_confusion",
     DATA_QUALITY: "metrics_data_quality",
+    PROFILES: "metrics_profiles",
     MODELS: "registry_models",
 }
 """The tables that all pipelines share, and the contract of each."""

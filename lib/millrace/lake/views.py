@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow.dataset as ds
 
 from millrace.lake import log
-from millrace.lake.layout import CONFUSION, DATA_QUALITY, EPOCHS, EVALUATION, MODELS, RUNS, Lake
+from millrace.lake.layout import CONFUSION, DATA_QUALITY, EPOCHS, EVALUATION, MODELS, PROFILES, RUNS, Lake
 from millrace.lake.ledger import Entry, Ledger
 
 _WRITTEN_BY = {
@@ -16,6 +16,7 @@ _WRITTEN_BY = {
     CONFUSION: ("publish",),
     MODELS: ("publish",),
     DATA_QUALITY: ("ingest", "preprocess"),
+    PROFILES: ("preprocess",),
 }
 """The tables that pipelines share, and the steps that write them."""
 

@@ -24,10 +24,16 @@ class Rule:
 
 def rules_of(contract: TableContract) -> tuple[Rule, ...]:
     """The rules of a contract in the order in which they are reported: types, then columns, then checks."""
-    rules = [
+    types = [
         Rule(f"{name}_is_no_{column.type}", name, f"NOT array_contains({CAST_FAILED}, '{name}')", f"{name} is no {column.type}")
         for name, column in contract.columns.items()
     ]
+    return (*types, *value_rules(contract))
+
+
+def value_rules(contract: TableContract) -> tuple[Rule, ...]:
+    """Those that look at values and not at the raw text: columns, then checks."""
+    rules: list[Rule] = []
     for name, column in contract.columns.items():
         for rule, condition in column_conditions(name, column).items():
             rules.append(Rule(rule, name, condition, f"not: {condition.replace('`', '')}"))

@@ -14,9 +14,16 @@ SUPERSEDED = "superseded"
 
 
 def tag_duplicates(
-    rows: DataFrame, *, columns: Sequence[str], rule: str, tie_break: Sequence[str], standing: DataFrame | None = None
+    rows: DataFrame,
+    *,
+    columns: Sequence[str],
+    rule: str,
+    tie_break: Sequence[str],
+    standing: DataFrame | None = None,
+    named: Sequence[str] = (),
 ) -> DataFrame:
-    """The same rows; of those equal in `columns` all but the first are tagged as dropped by `rule`.
+    """The same rows; of those equal in `columns` all but the first are tagged as dropped by `rule`. `named` is what the reason
+    calls the columns, where that is something else.
 
     First is the earliest by (_night, _source_file, row_id), then by the columns of `tie_break`, so that no chance decides. Rows
     that have a tag are passed over. A row that `standing` has already (rows of other nights) is a duplicate of it.
@@ -29,7 +36,7 @@ def tag_duplicates(
         known = standing.select(F.sha2(encoded(standing.schema, columns), 256).alias("_digest")).distinct()
         hashed = hashed.join(known.withColumn("_known", F.lit(True)), on="_digest", how="left")
         is_later = is_later | F.col("_known").isNotNull()
-    reason = f"equal to an earlier row in {', '.join(columns)}"
+    reason = f"equal to an earlier row in {', '.join(named or columns)}"
     tagged = hashed.withColumn("_later", is_later).withColumns(
         {
             "_rule": F.when(F.col("_later"), F.lit(rule)).otherwise(F.col("_rule")),

@@ -1,4 +1,4 @@
-"""Gold rows: tensors as the loader reads them, in an order that mixes classes whatever the order of the raw data was."""
+"""The label of gold, and its order, which mixes classes whatever the order of the raw data was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.config.models import FeatureConfig
 from millrace.transforms.identity import hash_number
 
 LABEL = "label"
@@ -17,18 +16,6 @@ def class_index(label: str, classes: Sequence[str]) -> Column:
     """The index of a row's class as int32; NULL for a class that the train split does not have."""
     position = F.array_position(F.array(*[F.lit(name) for name in classes]), F.col(label).cast("string")).cast("int")
     return F.when(position > 0, position - F.lit(1))
-
-
-def encode(rows: DataFrame, *, features: Sequence[FeatureConfig], label: str | None, classes: Sequence[str]) -> DataFrame:
-    """One row per silver row whose class is known: row_id, the features as bytes in C order, label as int32, split, _night.
-
-    Scaling is left to the model, so a feature's bytes are the raw ones.
-    """
-    columns = [F.col("row_id"), *[F.col(feature.column) for feature in features]]
-    if label is not None:
-        columns.append(class_index(label, classes).alias(LABEL))
-    encoded = rows.select(*columns, "split", "_night")
-    return encoded.filter(F.col(LABEL).isNotNull()) if label is not None else encoded
 
 
 def in_hash_order(rows: DataFrame, *, seed: int, num_partitions: int) -> DataFrame:

@@ -1,0 +1,92 @@
+"""The profile of silver, and how far tonight's rows have drifted from those that the fitted state was fitted on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from millrace import observe
+from millrace.flows.context import Context
+from millrace.flows.scope import STEP, Scope
+from millrace.lake import small
+from millrace.lake.layout import PROFILES, silver
+from millrace.lake.ledger import Attempt, TableVersion
+from millrace.quality.drift import Drift, check_drift, measure
+from millrace.quality.profile import Profile, as_rows, merge
+from millrace.quality.profiling import profile
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was seen. Profiles as JSON; None where the pipeline does without."""
+
+    refit: bool = False
+    """Whether what stands has to be fitted anew."""
+    profile: Mapping[str, Any] | None = None
+    """Of silver as it is now."""
+    reference: Mapping[str, Any] | None = None
+    """Of silver as it was when what encodes it was fitted."""
+    tables: tuple[TableVersion, ...] = ()
+
+
+def look_at(
+    context: Context, attempt: Attempt, scope: Scope, written: TableVersion, silver_rows: DataFrame, *, recount: bool
+) -> Looked:
+    """Profiles silver, of the scope's nights what the standing profile does not have; all of it where that does not hold any more
+    (`recount`). Raises QualityError where a column has drifted and quality.drift says stop."""
+    config, standing = context.config, scope.standing
+    always = standing is not None and config.fit.refit == "always"
+    if not config.quality.profile and config.quality.drift is None:
+        return Looked(refit=always)
+    with observe.timed("profile"):
+        tonight = profile(silver_rows.filter(F.col("_night").isin(list(scope.nights))), columns=list(context.silver.columns))
+        whole = tonight
+        if standing is not None and standing.profile is not None:
+            whole = profile(silver_rows, columns=list(tonight.columns)) if recount else merge(_read(standing.profile), tonight)
+    reference = None if standing is None else standing.reference
+    drifts = drift_of(context, reference, tonight)
+    refit = always or (
+        config.quality.drift is not None and config.quality.drift.on_drift == "refit" and any(each.drifted for each in drifts)
+    )
+    plain = json.loads(whole.to_json())
+    table = write_profiles(attempt, written, whole, drifts)
+    return Looked(refit, plain, plain if refit or reference is None else reference, (table,))
+
+
+def drift_of(context: Context, reference: Mapping[str, Any] | None, tonight: Profile) -> tuple[Drift, ...]:
+    """How far each column is from the reference; says which have drifted. Raises QualityError where that is to stop the night."""
+    config = context.config.quality.drift
+    if config is None or reference is None:
+        return ()
+    drifts = measure(_read(reference), tonight, config=config)
+    said = check_drift(drifts, config=config, stage=STEP, where=f"{silver(context.config.name)} when it was fitted on")
+    if said is not None:
+        observe.warn(said)
+    return drifts
+
+
+def write_profiles(attempt: Attempt, written: TableVersion, whole: Profile, drifts: tuple[Drift, ...]) -> TableVersion:
+    """metrics/profiles: each statistic of each column, and its drift."""
+    common = {
+        "pipeline": attempt.run.pipeline,
+        "run_id": attempt.run.run_id,
+        "_night": attempt.run.night,
+        "table": written.table,
+        "version": written.version,
+    }
+    rows = [{**common, **row} for row in as_rows(whole)]
+    for drift in drifts:
+        if drift.value is not None:
+            found = {"statistic": f"drift_{drift.method}", "value": drift.value, "text": "drifted" if drift.drifted else None}
+            rows.append({**common, "column": drift.column, **found})
+    where = {"run_id": attempt.run.run_id}
+    return TableVersion(PROFILES, small.replace(attempt.lake, PROFILES, rows, where=where, metadata=attempt.mark))
+
+
+def _read(plain: Mapping[str, Any]) -> Profile:
+    return Profile.from_json(json.dumps(plain))
