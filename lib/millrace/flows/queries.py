@@ -22,6 +22,7 @@ def connected(lake: Lake, tables: Sequence[Visible]) -> Iterator[duckdb.DuckDBPy
                 for part in visible.parts
             ]
             reduce(duckdb.DuckDBPyRelation.union, parts).create_view(visible.name)
+        connection.execute("SET TimeZone = 'UTC'")  # or the same rows would look otherwise on another machine
         # Nothing outside the lake's tables can be read, no variable of this process either, and nothing is fetched.
         connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
         connection.execute("SET lock_configuration = true")

@@ -151,17 +151,17 @@ def unneeded_files(lake: Lake, table: str, pinned: Collection[int], *, since: da
     """
     uri = lake.path(table)
     needed: set[str] = set()
-    for version in kept_versions(uri, pinned, since=since):
-        try:
+    try:
+        for version in kept_versions(uri, pinned, since=since):
             paths = pa.table(DeltaTable(uri, version=version).get_add_actions()).column("path").to_pylist()
-        except Exception as error:
-            raise LakeError(
-                "maintain",
-                expected=f"version {version} of {table}, which is still needed, in its log",
-                found=str(error).splitlines()[0],
-                remedy="Nothing was removed from the table. Do the step that writes it again, with --force.",
-            ) from None
-        needed |= {name for path in paths for name in (path, unquote(path))}
+            needed |= {name for path in paths for name in (path, unquote(path))}
+    except Exception as error:
+        raise LakeError(
+            "maintain",
+            expected=f"a log that tells the files of every version of {table} that is still needed",
+            found=str(error).splitlines()[0],
+            remedy="Nothing was removed from the table. Do the step that writes it again, with --force.",
+        ) from None
     found, num_bytes = [], 0
     files, root = fsspec.core.url_to_fs(uri)
     files.invalidate_cache()
