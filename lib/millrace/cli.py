@@ -27,6 +27,7 @@ from millrace.errors import MillraceError
 from millrace.flows import inspect
 from millrace.flows.check import check_pipeline
 from millrace.flows.context import check_night
+from millrace.flows.export_table import Format, export_table
 from millrace.flows.new import new_pipeline
 from millrace.lake.layout import Lake
 
@@ -95,6 +96,23 @@ def sql(lake: str, form: str, query: str) -> None:
         for row in rows:
             table.add_row(*[Text(_for_people(value)) for value in row])
         observe.console().print(table)
+
+
+@cli.command("export-table")
+@lake_option
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl", "parquet"]), required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--version", type=int, help="Of a table; without it the last that a finished step has written.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.argument("table_or_query")
+@reported
+def export(lake: str, form: Format, out: Path, version: int | None, force: bool, table_or_query: str) -> None:
+    """Write a table (gold/digits or gold_digits) or the rows of a query to a file, however many they are.
+
+    csv: NULL is an empty field, an empty text is "". csv and jsonl: bytes are base64; what is nested is JSON.
+    """
+    num_rows = export_table(Lake.at(lake), table_or_query, format=form, out=out, version=version, force=force)
+    click.echo(f"{num_rows} rows in {out}")
 
 
 @cli.command()
