@@ -31,7 +31,6 @@ from millrace.config.tokens import (
     BpeFeature,
     CharactersFeature,
     JiebaFeature,
-    TokenFeature,
     WindowsConfig,
     WordPieceFeature,
     WordsFeature,
@@ -148,9 +147,9 @@ class PipelineConfig(Named):
         return tuple(feature for feature in self.features if isinstance(feature, ScaleFeature))
 
     @property
-    def token_features(self) -> tuple[TokenFeature, ...]:
+    def token_features(self) -> tuple[Tokens, ...]:
         """Texts that become ids."""
-        return tuple(feature for feature in self.features if isinstance(feature, TokenFeature))
+        return tuple(feature for feature in self.features if isinstance(feature, Tokens))
 
     @property
     def fitted_features(self) -> tuple[FittableFeature, ...]:

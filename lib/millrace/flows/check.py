@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from millrace.config.encoding import ScaleFeature
 from millrace.config.load import nearest
-from millrace.config.models import PipelineConfig
-from millrace.contracts.table import TableContract
+from millrace.config.models import FeatureConfig, PipelineConfig
+from millrace.config.splitting import KFoldSplit
+from millrace.config.tokens import TokenFeature
+from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
+from millrace.fit.features import checked_type
 from millrace.training.objective import NUMBER_LOSSES
+from millrace.transforms.check_cleaning import check_steps
+from millrace.transforms.cleaning import statistics_of
 from millrace.transforms.encode import LABEL
+from millrace.transforms.split import check_split
 
-RESERVED = ("row_id", "split")
+FOLD = "fold"
+"""The column of silver that a split by k_fold adds."""
+RESERVED = ("row_id", "split", FOLD)
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
+TEXTS = ("csv", "jsonl", "json", "text", "files")
+"""Formats whose raw values are texts, so that a row without a key is told by them, whatever their types come to be."""
 STOP_METRICS = {"class": ("loss", "accuracy"), "number": ("loss", "mae", "rmse")}
-DTYPES = {"scale": "uint8", "vector": "float32"}
-"""What each way to encode a feature takes."""
 
 
 def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
@@ -30,22 +39,22 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
             remedy="These names are Millrace's own: rename the column.",
         )
     _check_reading(config, contract)
+    silver = silver_contract(config, contract)
     named = {
         "contract.key": contract.key or tuple(contract.columns),
-        "split.key": config.split.key,
-        "clean.drop_duplicates": tuple(name for step in config.clean for name in step.drop_duplicates),
-        "features.column": tuple(feature.column for feature in config.features),
         "label.column": (config.label.column,) if config.label else (),
+        **_columns_of_gold(config),
     }
     for where, names in named.items():
-        _check_columns(where, names, contract)
-    for where in ("contract.key", "split.key", "clean.drop_duplicates"):
-        for name in named[where]:
-            if contract.columns[name].type not in EXACT:
-                remedy = "Take other columns." if contract.key or where != "contract.key" else f"Give {contract.name} a key."
-                raise _error(where, "columns with an exact text", f"{name} is a {contract.columns[name].type}", remedy)
-    _check_features(config, contract)
-    _check_label(config, contract)
+        _check_columns(where, names, silver)
+    for name in named["contract.key"]:
+        if contract.columns[name].type not in EXACT and not contract.key and config.source.format not in TEXTS:
+            found = f"{name} is a {contract.columns[name].type}"
+            raise _error("contract.key", "columns with an exact text", found, f"Give {contract.name} a key.")
+    check_split(config.split, silver)
+    _check_order(config)
+    _check_features(config, silver)
+    _check_label(config, silver)
     shards = config.training.virtual_shards
     if shards is not None and config.training.batch_size % shards:
         found = f"{config.training.batch_size} % {shards} = {config.training.batch_size % shards}"
@@ -82,22 +91,72 @@ def _check_label(config: PipelineConfig, contract: TableContract) -> None:
         raise _error("training.early_stop.metric", expected, stop.metric, "Take one of these.")
 
 
-def _check_features(config: PipelineConfig, contract: TableContract) -> None:
+def silver_contract(config: PipelineConfig, contract: TableContract) -> TableContract:
+    """The contract of the columns that silver has of a row: the raw ones, and those that cleaning and splitting add.
+
+    Raises ConfigError for a step of `clean` that does not fit them.
+    """
+    added = check_steps(config.clean, contract)
+    if isinstance(config.split, KFoldSplit):
+        added = {**added, FOLD: "int"}
+    columns = {**contract.columns, **{name: ColumnContract(type=kind) for name, kind in added.items()}}
+    return contract.model_copy(update={"columns": columns})
+
+
+def columns_of(feature: FeatureConfig) -> tuple[str, ...]:
+    """The columns of silver that a feature takes."""
+    return (feature.column,) if isinstance(feature, ScaleFeature | TokenFeature) else feature.columns
+
+
+def _columns_of_gold(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
+    blocks, windows = config.blocks, config.windows
+    return {
+        "features": tuple(name for feature in config.features for name in columns_of(feature)),
+        "blocks.order_by": blocks.order_by if blocks else (),
+        "blocks.group_by": blocks.group_by if blocks else (),
+        "windows": (*windows.by, windows.time, *windows.inputs, windows.target) if windows else (),
+    }
+
+
+def _check_order(config: PipelineConfig) -> None:
+    """Duplicates go before the split, and so before anything that is fitted on the train split."""
+    first = next((number for number, step in enumerate(config.clean) if statistics_of(step)), len(config.clean))
+    late = [step for step in config.clean[first:] if step.name in ("drop_duplicates", "near_duplicates")]
+    if late:
+        found = f"{late[0].name} after {config.clean[first].name}, which looks at the train split"
+        raise ConfigError("config", expected="clean to drop duplicates first", found=found, remedy="Put it before that step.")
+
+
+def _check_features(config: PipelineConfig, silver: TableContract) -> None:
     for feature in config.features:
-        tensor, dtype = contract.columns[feature.column].tensor, DTYPES[feature.encode]
-        if tensor is None or tensor.dtype != dtype:
-            raise _error(
-                "features", f"a column with a tensor of {dtype}", f"{feature.column} has none", f"Give it one in {contract.name}."
-            )
-        if feature.encode == "vector" and (len(feature.shape) != 1 or feature.divisor != 1.0):
-            found = f"shape {list(feature.shape)} and divisor {feature.divisor:g}"
-            raise _error("features", "a vector of shape [size] without a divisor", found, "Give its length, and scale it before.")
-        if tensor.shape != feature.shape:
-            raise _error(
-                "features", f"the shape {list(tensor.shape)} of {feature.column}", f"{list(feature.shape)}", "Make them equal."
-            )
-        if config.label is not None and feature.column.lower() == LABEL:
+        if isinstance(feature, ScaleFeature):
+            _check_tensor(feature, silver, trains=config.trains)
+        elif isinstance(feature, TokenFeature):
+            if silver.columns[feature.column].type != "string":
+                found = f"{feature.column} is a {silver.columns[feature.column].type}"
+                raise _error("features", "a column of texts", found, "Take another column.")
+        else:
+            for column in feature.columns:
+                checked_type(feature, column, silver)
+        if config.label is not None and isinstance(feature, ScaleFeature | TokenFeature) and feature.column.lower() == LABEL:
             raise _error("features", f"a column that is not called {LABEL}", "it", "Gold has the class there: rename the column.")
+    if config.windows is not None:
+        for name in (*config.windows.inputs, config.windows.target):
+            if silver.columns[name].type not in (*INTEGERS, *FLOATS):
+                raise _error("windows", "columns of numbers", f"{name} is a {silver.columns[name].type}", "Take other columns.")
+
+
+def _check_tensor(feature: ScaleFeature, silver: TableContract, *, trains: bool) -> None:
+    tensor = silver.columns[feature.column].tensor
+    if tensor is None or (trains and tensor.dtype != "uint8"):
+        what = "uint8" if trains else "any type"
+        raise _error(
+            "features", f"a column with a tensor of {what}", f"{feature.column} has none", f"Give it one in {silver.name}."
+        )
+    if tensor.shape != feature.shape:
+        raise _error(
+            "features", f"the shape {list(tensor.shape)} of {feature.column}", f"{list(feature.shape)}", "Make them equal."
+        )
 
 
 def _check_columns(where: str, names: Iterable[str], contract: TableContract) -> None:

@@ -14,15 +14,11 @@ from pyspark.sql import SparkSession
 
 from millrace.config.load import hash_of
 from millrace.config.models import PipelineConfig
-from millrace.config.splitting import KFoldSplit
-from millrace.contracts.table import ColumnContract, TableContract
+from millrace.contracts.table import TableContract
 from millrace.errors import ConfigError
+from millrace.flows.check import silver_contract
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Run
-from millrace.transforms.check_cleaning import check_steps
-
-FOLD = "fold"
-"""The column of silver that a split by k_fold adds."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,7 @@ class Context:
     @cached_property
     def silver(self) -> TableContract:
         """The contract of the columns that silver has of a row: the raw ones, and those that cleaning and splitting add."""
-        added = check_steps(self.config.clean, self.contract)
-        if isinstance(self.config.split, KFoldSplit):
-            added = {**added, FOLD: "int"}
-        columns = {**self.contract.columns, **{name: ColumnContract(type=kind) for name, kind in added.items()}}
-        return self.contract.model_copy(update={"columns": columns})
+        return silver_contract(self.config, self.contract)
 
     @property
     def source_path(self) -> str:

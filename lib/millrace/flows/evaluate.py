@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyspark.sql import functions as F
 
 from millrace import observe
+from millrace.contracts.features import FittedFeatures
+from millrace.contracts.inputs import as_input
 from millrace.errors import QualityError
 from millrace.evaluation.metrics import Metric, classification_metrics, confusion_counts, log_loss
 from millrace.evaluation.regression import regression_metrics
@@ -23,11 +28,14 @@ from millrace.evaluation.tables import (
     predictions_table,
 )
 from millrace.exporting.predictor import Inputs
+from millrace.fit.state import FittedState
 from millrace.flows import train
 from millrace.flows.context import Context
-from millrace.lake import artifacts, small
-from millrace.lake.layout import CONFUSION, EVALUATION, predictions
-from millrace.lake.ledger import Attempt, TableVersion
+from millrace.flows.scope import entry_of_gold
+from millrace.lake import artifacts, log, small
+from millrace.lake.layout import CONFUSION, EVALUATION, predictions, silver
+from millrace.lake.ledger import Attempt, Ledger, TableVersion
+from millrace.lake.read import read_version
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.reader import read_in_order
 from millrace.transforms.encode import LABEL
@@ -72,20 +80,62 @@ class Evaluated:
         }
 
 
-def rows_of_gold(context: Context, gold_version: int) -> Iterator[TestRows]:
-    """The test split from gold, for exports that take gold's own column. Raises QualityError where it has no rows.
+@dataclass(frozen=True)
+class TestSplit:
+    """The test split of a version of gold, as the exports take it: gold's images, or silver's raw columns."""
 
-    Exports with a front take silver's raw columns: give `evaluate` an iterator that looks them up by these rows' row_id.
-    """
-    index = train.index_of(context, gold_version, SPLIT)
-    if not index.num_rows:
-        remedy = "Look at split.fractions and split.test."
-        raise QualityError("publish", expected="rows of the test split", found="none", remedy=remedy)
-    feature = train.feature_spec(context)
-    label = ColumnSpec(name=LABEL, dtype="float32" if train.predicts_number(context) else "int32")
-    columns = (feature, label, ColumnSpec(name="row_id", dtype="string"))
-    for batch in read_in_order(index, columns, _BATCH_ROWS):
-        yield TestRows(batch.columns["row_id"], batch.columns[LABEL], batch.columns[feature.name])
+    __test__ = False
+
+    context: Context
+    gold_version: int
+    fitted: FittedState
+
+    def __iter__(self) -> Iterator[TestRows]:
+        """In the order of gold. Raises QualityError where the split has no rows."""
+        if self.fitted.features is None:
+            spec = train.feature_spec(self.context, self.fitted)
+            return (TestRows(row_ids, labels, columns[spec.name]) for row_ids, labels, columns in self._gold([spec]))
+        return self._raw(self.fitted.features)
+
+    def probe(self, num_rows: int = 8) -> Inputs:
+        """The inputs of the first rows, to compare an export with the model on."""
+        first = next(iter(self)).inputs
+        if isinstance(first, Mapping):
+            return {name: values[:num_rows] for name, values in first.items()}
+        return first[:num_rows]
+
+    def _gold(self, specs: Sequence[ColumnSpec]) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], Mapping[str, Any]]]:
+        index = train.index_of(self.context, self.gold_version, SPLIT)
+        if not index.num_rows:
+            remedy = "Look at split.fractions and split.test."
+            raise QualityError("publish", expected="rows of the test split", found="none", remedy=remedy)
+        label = ColumnSpec(name=LABEL, dtype="float32" if train.predicts_number(self.context) else "int32")
+        columns = (*specs, label, ColumnSpec(name="row_id", dtype="string"))
+        for batch in read_in_order(index, columns, _BATCH_ROWS):
+            yield batch.columns["row_id"], batch.columns[LABEL], batch.columns
+
+    def _raw(self, features: FittedFeatures) -> Iterator[TestRows]:
+        table = self._silver([column.name for column in features.inputs])
+        row_ids = table.column("row_id").combine_chunks()
+        for found, labels, _ in self._gold([]):
+            places = pc.index_in(pa.array(found, pa.string()), value_set=row_ids)
+            assert places.null_count == 0, "gold has a row that silver does not have"
+            rows = table.take(places)
+            inputs = {
+                column.name: as_input(rows.column(column.name).combine_chunks(), column.dtype) for column in features.inputs
+            }
+            yield TestRows(found, labels, inputs)
+
+    def _silver(self, columns: list[str]) -> pa.Table:
+        """The test rows of the version of silver that gold was made of."""
+        name, wanted = silver(self.context.config.name), ["row_id", *columns]
+        version = entry_of_gold(self.context, Ledger.read(self.context.lake), self.gold_version).output(name)
+        assert version is not None
+        if self.context.contract.upsert:  # deletion vectors are for Spark alone
+            rows = read_version(self.context.spark(), self.context.lake, name, version)
+            return rows.filter(F.col("split") == SPLIT).select(*wanted).toArrow()
+        dataset = log.open_table(self.context.lake.path(name), version).to_pyarrow_dataset()
+        return dataset.to_table(columns=wanted, filter=ds.field("split") == SPLIT)
 
 
 def evaluate(rows: Iterable[TestRows], exports: Mapping[str, Path], *, classes: Sequence[str] | None) -> dict[str, Evaluated]:

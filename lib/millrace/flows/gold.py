@@ -43,7 +43,7 @@ class Gold:
     table: books.TableVersion
     num_rows: Mapping[str, int]
     """By split."""
-    rejects: tuple[books.TableVersion, ...] = ()
+    rejected: tuple[books.TableVersion, ...] = ()
     tally: rejects.Tally | None = None
     """Of rows of another grain; None where gold has silver's rows."""
 
@@ -79,7 +79,7 @@ def encode_rows(context: Context, state: FittedState, rows: DataFrame) -> DataFr
         label = F.col(config.label.column).cast("float") if is_number else class_index(config.label.column, state.classes)
         columns.append(label.alias(LABEL))
     taken = [column.name for column in state.features.inputs] if state.features else []
-    kept = [feature.column for feature in (*config.image_features, *config.token_features)]
+    kept = [feature.column for feature in config.image_features] + [feature.column for feature in config.token_features]
     chosen = rows.select(*columns, *dict.fromkeys([*kept, *taken]), "split", "_night")
     if config.label is not None:
         chosen = chosen.filter(F.col(LABEL).isNotNull())

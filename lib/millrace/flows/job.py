@@ -26,6 +26,7 @@ from millrace.flows.check import check_pipeline
 from millrace.flows.context import Context, Flow, check_night, make_run
 from millrace.flows.progress import spark_progress
 from millrace.lake.layout import Lake
+from millrace.sources.failures import explain
 
 INTERRUPTED = 130
 
@@ -91,7 +92,7 @@ def take_signals() -> None:
 def report(error: Exception, *, debug: bool) -> int:
     """Prints one line for an error, and the traceback where it was asked for or is our own bug. Returns the exit code."""
     observe.clear_progress()
-    known = error if isinstance(error, MillraceError) else find_in(str(error))
+    known = error if isinstance(error, MillraceError) else find_in(str(error)) or explain(str(error))
     if debug or known is None:
         print(observe.mask("".join(traceback.format_exception(error))), file=sys.stderr)  # noqa: T201
     if known is not None:

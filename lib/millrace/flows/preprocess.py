@@ -20,7 +20,7 @@ from millrace.flows.fitting import fit
 from millrace.flows.gold import Gold, rules_of_gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
-from millrace.flows.rows import Rows, drop_rules, looks_at_other_rows, superseded_rows
+from millrace.flows.rows import Rows, drop_rules, label_rules, looks_at_other_rows, superseded_rows
 from millrace.flows.scope import STEP, Scope, everything, find_scope, sections
 from millrace.lake import ledger as books
 from millrace.lake import protocol
@@ -127,7 +127,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
     gold_made = write_gold(context, attempt, encoded, state, written_silver)
     replace(state, num_rows=gold_made.num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
     quality = write_quality(context, attempt, written_silver, tally, gold_made)
-    outputs = (written_silver, gold_made.table, *where, *gold_made.rejects, *looked.tables, quality)
+    outputs = (written_silver, gold_made.table, *where, *gold_made.rejected, *looked.tables, quality)
     return books.Outcome(outputs=outputs, counts=tally.counts())
 
 
@@ -136,6 +136,7 @@ def write_quality(
 ) -> books.TableVersion:
     """metrics/data_quality: every rule of silver, and of gold where that has rows of another grain."""
     known: dict[str, str | None] = {rule.name: rule.column for rule in rules_of(context.contract)}
+    known |= {rule.name: rule.column for rule in label_rules(context)}
     known |= {rule: ", ".join(columns) for rule, columns in across_rules(context.contract).items()}
     rows = rejects.quality_rows(attempt, written, tally, known=[*known, *drop_rules(context)], columns=known)
     if made.tally is not None:

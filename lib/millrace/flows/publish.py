@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import fsspec
 
 from millrace import observe
+from millrace.contracts.features import FittedFeatures
 from millrace.errors import LakeError
+from millrace.fit.state import FittedState
 from millrace.flows import train
 from millrace.flows.context import Context
-from millrace.flows.evaluate import draw_confusion, evaluate, rows_of_gold, write_evaluation
+from millrace.flows.evaluate import TestSplit, draw_confusion, evaluate, write_evaluation
 from millrace.flows.scope import state_of
 from millrace.lake import ledger as books
 from millrace.lake import log, protocol, small
@@ -75,12 +77,13 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
     classes = None if train.predicts_number(context) else fitted.classes
     model_version, stage = next_model_version(context)
     address = context.lake.artifacts(context.config.name, attempt.run.run_id, train.own_directory(context, attempt, "exports"))
+    rows = TestSplit(context, gold_version, fitted)
     with export_directory(context, address) as directory:
         with observe.timed("publish/export"):
-            served = make_serving_model(context, entry, gold_version, num_classes=1 if classes is None else len(classes))
-            exports, takes_and_gives = export_all(context, served, directory)
+            served = make_serving_model(context, entry, gold_version, fitted)
+            exports, takes_and_gives = export_all(context, served, directory, probe=rows.probe())
         with observe.timed("publish/evaluate"):
-            evaluated = evaluate(rows_of_gold(context, gold_version), exports, classes=classes)
+            evaluated = evaluate(rows, exports, classes=classes)
         sums = checksums(exports)
     written = write_evaluation(attempt, evaluated, classes=classes, model_version=model_version, dataset_version=gold_version)
     first = evaluated[context.config.publish.exports[0]]
@@ -149,27 +152,36 @@ def export_directory(context: Context, target: str) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def make_serving_model(
-    context: Context, entry: books.Entry, gold_version: int, *, num_classes: int, front: keras.Model | None = None
-) -> keras.Model:
-    """The trained model as it leaves the pipeline. `front` makes its input of silver's columns; else it takes gold's."""
+def make_serving_model(context: Context, entry: books.Entry, gold_version: int, fitted: FittedState) -> keras.Model:
+    """The trained model as it leaves the pipeline: of silver's raw columns where features were fitted, else of gold's."""
     from millrace.exporting.serving_model import serving_model
     from millrace.models.build import build_model
     from millrace.training.checkpoint import load_weights
 
-    config, feature = context.config, train.feature_spec(context)
+    config, feature = context.config, train.feature_spec(context, fitted)
     assert config.model is not None
     model = build_model(
         config.model,
         input_shape=feature.shape,
         divisor=train.divisor_of(context),
-        num_classes=num_classes,
+        num_classes=1 if train.predicts_number(context) else len(fitted.classes),
         seed=config.training.seed,
         input_name=feature.name,
         target=train.target_of(context, gold_version),
     )
     load_weights(train.load_result(context, entry).weights, model)
+    front = None if fitted.features is None else front_of(fitted.features)
     return serving_model(model, front=front, kind="number" if train.predicts_number(context) else "class")
+
+
+def front_of(features: FittedFeatures) -> keras.Model:
+    """The graph that makes the model's input of silver's raw columns."""
+    import keras
+
+    from millrace.models.feature_graph import feature_graph
+
+    graph = feature_graph(features)
+    return keras.Model(dict(graph.inputs), graph.features, name="features")
 
 
 def export_all(

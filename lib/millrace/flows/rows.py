@@ -1,7 +1,7 @@
 """bronze -> the rows of silver and what is rejected: typed, checked, cleaned, deduplicated, split.
 
-The order: types and rules of the contract, keys, `clean` up to its first step that looks at the train split, the split, the rest of
-`clean`, the rules again on what cleaning has changed, then the rules that look at other rows and tables.
+The order: types and rules of the contract, keys, `clean` up to its first step that looks at the train split, the split, the rest
+of `clean`, the rules again on what cleaning has changed, then the rules that look at other rows and tables.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from millrace.config.cleaning import CleanStep
+from millrace.config.models import NumberLabelConfig
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
 from millrace.contracts.spark import spark_type
 from millrace.fit.statistics import Statistics
+from millrace.flows.check import FOLD
 from millrace.flows.cleaning import fit_cleaning
-from millrace.flows.context import FOLD, Context
+from millrace.flows.context import Context
 from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, silver
 from millrace.lake.read import read_version
 from millrace.quality.across import across_rules, tag_across
-from millrace.quality.rules import rules_of, tag, value_rules
+from millrace.quality.rules import Rule, rules_of, tag, value_rules
 from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
 from millrace.transforms.cleaning import apply_fitted, apply_run, rules_of_clean, statistics_of
 from millrace.transforms.deduplicate import SUPERSEDED, alike, tag_duplicates, tag_superseded
@@ -61,6 +63,7 @@ class Rows:
         rows = self._fitted(rows, steps[first_fitted:])
         if steps:
             rows = tag(rows, value_rules(contract))
+        rows = tag(rows, label_rules(self._context))
         tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
         rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
         return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
@@ -148,6 +151,15 @@ def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataF
 def read_pinned(context: Context, attempt: books.Attempt, table: str) -> DataFrame:
     """A table at the version that the step has pinned."""
     return read_version(context.spark(), context.lake, table, attempt.input_version(table))
+
+
+def label_rules(context: Context) -> tuple[Rule, ...]:
+    """A row without a number to predict is of no use. (Which classes there are is known only when they have been counted.)"""
+    label = context.config.label
+    if not isinstance(label, NumberLabelConfig):
+        return ()
+    condition = f"`{label.column}` IS NOT NULL AND NOT isnan(`{label.column}`)"
+    return (Rule(f"{label.column}_is_no_label", label.column, condition, "the label has no value"),)
 
 
 def drop_rules(context: Context) -> list[str]:

@@ -87,10 +87,16 @@ def standing_state(context: Context, ledger: books.Ledger) -> FittedState | None
 
 def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedState:
     """The fitted state that a version of gold was encoded with."""
+    entry = entry_of_gold(context, ledger, version)
+    return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+
+
+def entry_of_gold(context: Context, ledger: books.Ledger, version: int) -> books.Entry:
+    """The newest succeeded preprocess that names a version of gold. Raises LakeError where there is none."""
     table = gold(context.config.name)
     for entry in reversed(ledger.entries):
         if entry.step == STEP and entry.status == "succeeded" and entry.output(table) == version:
-            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+            return entry
     raise LakeError(
         "train", expected=f"the run that wrote version {version} of {table}", found="none", remedy="Run preprocess with --force."
     )

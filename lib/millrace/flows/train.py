@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from millrace import observe
 from millrace.config.load import hash_of
 from millrace.errors import LakeError, QualityError
+from millrace.fit.state import FittedState
 from millrace.flows.context import Context
 from millrace.flows.scope import sections, standing_state, state_of
 from millrace.lake import artifacts, log, protocol, small
@@ -28,6 +29,7 @@ from millrace.training.checkpoint import directory_of
 from millrace.training.class_weights import balanced_weights, named_weights
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
 from millrace.transforms.encode import LABEL
+from millrace.transforms.features import FEATURES
 
 STEP = "train"
 CHECKPOINTS = "checkpoints"
@@ -89,7 +91,7 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
     return TrainRequest(
         train=train_rows,
         validation=validation_rows,
-        feature=feature_spec(context),
+        feature=feature_spec(context, state),
         divisor=divisor_of(context),
         label=LABEL,
         num_classes=1 if predicts_number(context) else len(state.classes),
@@ -137,16 +139,19 @@ def class_weights(context: Context, version: int, classes: Sequence[str]) -> tup
     return balanced_weights([counts.get(index, 0) for index in range(len(classes))])
 
 
-def feature_spec(context: Context) -> ColumnSpec:
-    """The model's input as the loader reads it."""
-    feature = context.config.features[0]
-    return ColumnSpec(name=feature.column, dtype="uint8" if feature.encode == "scale" else "float32", shape=feature.shape)
+def feature_spec(context: Context, state: FittedState) -> ColumnSpec:
+    """The model's input as the loader reads it: an image's bytes, or the vector of all numbers and one-hots."""
+    images = context.config.image_features
+    if images:
+        return ColumnSpec(name=images[0].column, dtype="uint8", shape=images[0].shape)
+    assert state.features is not None
+    return ColumnSpec(name=FEATURES, dtype="float32", shape=(state.features.width,))
 
 
 def divisor_of(context: Context) -> float | None:
     """What the model divides its input by; None where that is float32 and taken as it is."""
-    feature = context.config.features[0]
-    return feature.divisor if feature.encode == "scale" else None
+    images = context.config.image_features
+    return images[0].divisor if images else None
 
 
 def index_of(context: Context, version: int, split: str) -> DatasetIndex:
