@@ -121,7 +121,7 @@ def pack_blocks(
         .add("row_id", "string")
         .add(column, "binary")
         .add("starts", ArrayType(IntegerType()))
-        .add("num_tokens", "int")
+        .add("num_tokens", IntegerType())
     )
     schema = StructType([*made.fields, *[rows.schema[name] for name in groups], *_TAGS.fields])
     stride = config.stride or config.length
