@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
@@ -71,7 +72,9 @@ def _jieba() -> jieba.Tokenizer:
     Built from the dictionary inside the package. jieba's own start would unmarshal a file from the directory that everybody can
     write temporary files to, and write it there; it would also speak on standard error.
     """
-    import jieba
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it imports
+        import jieba
 
     jieba.setLogLevel(logging.ERROR)
     tokenizer = jieba.Tokenizer()

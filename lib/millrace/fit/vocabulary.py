@@ -79,4 +79,5 @@ def _summed(counts: DataFrame) -> DataFrame:
 
 
 def _as_batch(counts: Counter[str]) -> pa.RecordBatch:
-    return pa.record_batch({"token": pa.array(counts.keys(), pa.string()), "count": pa.array(counts.values(), pa.int64())})
+    arrays = [pa.array(list(counts), pa.string()), pa.array(list(counts.values()), pa.int64())]
+    return pa.RecordBatch.from_arrays(arrays, names=["token", "count"])

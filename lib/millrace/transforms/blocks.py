@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, IntegerType, StructType
 
 from millrace.config.tokens import BlocksConfig
 from millrace.transforms.identity import hash_number, python_row_id
@@ -116,7 +116,13 @@ def pack_blocks(
     needed = grouped.select("row_id", column, *keys, *[name for name in order if name not in (*keys, "row_id")])
     together = needed.repartition(*keys) if keys else needed.repartition(1)
     ordered = together.sortWithinPartitions(*keys, *order)
-    made = StructType().add("row_id", "string").add(column, "binary").add("starts", "array<int>").add("num_tokens", "int")
+    made = (
+        StructType()
+        .add("row_id", "string")
+        .add(column, "binary")
+        .add("starts", ArrayType(IntegerType()))
+        .add("num_tokens", IntegerType())
+    )
     schema = StructType([*made.fields, *[rows.schema[name] for name in groups], *_TAGS.fields])
     stride = config.stride or config.length
 
