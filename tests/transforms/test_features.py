@@ -44,7 +44,7 @@ def test_spark_gives_what_numpy_gives(spark: SparkSession) -> None:
     fitted = tables.fitted_on(features, tables.batch_of(rows))
     assert [block.width for block in fitted.blocks] == [len(block.names) for block in fitted.blocks]
     assert fitted.width == len(fitted.names)
-    schema = struct_type(contract).add("row_id", "int")
+    schema = struct_type(contract).add("row_id", "integer")
     frame = spark.createDataFrame(
         [(*(row.get(name) for name in tables.TYPES), number) for number, row in enumerate(rows)], schema
     )
@@ -130,7 +130,7 @@ def test_real_data_equals_the_graph(spark: SparkSession, name: str) -> None:
     assert fitted == tables.fitted_on(features, batch, contract)
     encoded = encode_features(frame, fitted=fitted).collect()
     ours, ids = encode_batch(batch, fitted)
-    assert {row["features"] + row["ids"] for row in encoded} == {
+    assert {bytes(row["features"] + row["ids"]) for row in encoded} == {
         one.tobytes() + two.tobytes() for one, two in zip(ours, ids, strict=True)
     }
     assert_twins(as_model(fitted)(tensors(batch, fitted)), batch, fitted)

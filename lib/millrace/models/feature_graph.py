@@ -77,11 +77,14 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 def _numbers(inputs: Mapping[str, Tensor], block: NumberBlock) -> Tensor:
     x = ops.stack([_real(inputs[column]) for column in block.columns], axis=-1)  # (B, n) float64
     missing = ops.logical_not(ops.isfinite(x))
-    x = ops.where(missing, np.array([np.nan if fill is None else fill for fill in block.fill]), x)
+    x = ops.where(missing, np.array([fill or 0.0 for fill in block.fill]), x)
     if block.log:
         x = ops.multiply(ops.sign(x), ops.log1p(ops.absolute(x)))
     x = ops.divide(ops.subtract(x, np.array(block.offset)), np.array(block.scale))
     x = ops.cast(ops.clip(ops.add(x, np.array(block.shift)), -_GREATEST, _GREATEST), "float32")
+    if None in block.fill:  # last: a SavedModel's optimised graph loses NaN on its way through clip
+        stays = np.array([fill is None for fill in block.fill])
+        x = ops.where(ops.logical_and(missing, stays), np.array(np.nan, np.float32), x)
     return ops.concatenate([x, ops.cast(missing, "float32")], axis=-1) if block.indicator else x
 
 
