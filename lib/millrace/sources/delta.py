@@ -1,4 +1,6 @@
-"""A Delta table of somebody else's as a source: all of its rows at one version, which Spark reads, deletion vectors heeded.
+"""A Delta table of somebody else's as a source: all of its rows at one version, read by Spark.
+
+Its log is read by deltalake, so that a table with reader features which that does not know (deletion vectors) is refused.
 
 The address is PATH@vVERSION. A version is identified by the table's id and its number, so that a night takes a version that no
 night has taken, whole; which of its rows bronze has already is for the contract's key to tell.
@@ -88,6 +90,13 @@ def _open(path: str, version: int | None) -> DeltaTable:
             remedy="Name a version that the table still has, or none for its newest.",
         ) from None
     except Exception as error:
+        if "reader features" in str(error):
+            raise SourceError(
+                "ingest",
+                expected=f"a Delta table that deltalake can read at {path}",
+                found=" ".join(str(error).split()),
+                remedy="Let its owner drop the feature (ALTER TABLE … DROP FEATURE), or copy it to one without.",
+            ) from None
         raise SourceError(
             "ingest", expected=f"a Delta table at {path}", found=f"a log that cannot be read ({error})", remedy="Mend the table."
         ) from None
