@@ -2,7 +2,7 @@
 
 Four stages as in its example: signatures, buckets, clusters, filter. `stock` is as it comes (English words by spaCy, lower case,
 no punctuation or accents, numbers as one); `words` takes the words between white space, as they are. Prints {"seconds",
-"num_kept"}; start-up and imports are not counted.
+"num_kept"}; imports are not counted: worker processes are forked from this one, which has done them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def main(source: str, work: str, kind: str, threads: int) -> dict[str, float]:
         ),
     ]
     for name, pipeline, tasks in stages:
-        LocalPipelineExecutor(pipeline, tasks=tasks, workers=threads, logging_dir=f"{work}/logs/{name}").run()
+        LocalPipelineExecutor(
+            pipeline, tasks=tasks, workers=threads, logging_dir=f"{work}/logs/{name}", start_method="fork"
+        ).run()
     seconds = time.perf_counter() - began
     kept = [json.loads(line)["id"] for path in Path(work, "kept").iterdir() for line in path.open()]
     Path(work, "kept.json").write_text(json.dumps(kept))
