@@ -21,6 +21,8 @@ from millrace.transforms.split import check_split
 
 FOLD = "fold"
 """The column of silver that a split by k_fold adds."""
+CONTENT = "_content"
+"""The column of silver that tells equal rows of text formats: SHA-256 of the raw row. It is there where a pipeline names it."""
 RESERVED = ("row_id", "split", FOLD)
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
 TEXTS = ("csv", "jsonl", "json", "text", "files")
@@ -96,11 +98,21 @@ def silver_contract(config: PipelineConfig, contract: TableContract) -> TableCon
 
     Raises ConfigError for a step of `clean` that does not fit them.
     """
+    if uses_content(config):
+        if config.source.format not in TEXTS:
+            found, remedy = f"the format {config.source.format}", "Name columns with an exact text, or give the contract a key."
+            raise ConfigError("config", expected=f"{CONTENT} with {', '.join(TEXTS)}", found=found, remedy=remedy)
+        contract = contract.model_copy(update={"columns": {**contract.columns, CONTENT: ColumnContract(type="string")}})
     added = check_steps(config.clean, contract)
     if isinstance(config.split, KFoldSplit):
         added = {**added, FOLD: "int"}
     columns = {**contract.columns, **{name: ColumnContract(type=kind) for name, kind in added.items()}}
     return contract.model_copy(update={"columns": columns})
+
+
+def uses_content(config: PipelineConfig) -> bool:
+    """Whether a pipeline tells rows by all that is in them."""
+    return CONTENT in (*config.split.key, *(name for step in config.clean for name in step.drop_duplicates))
 
 
 def columns_of(feature: FeatureConfig) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
 from millrace.contracts.spark import spark_type
 from millrace.fit.statistics import Statistics
-from millrace.flows.check import FOLD
+from millrace.flows.check import CONTENT, FOLD, uses_content
 from millrace.flows.cleaning import fit_cleaning
 from millrace.flows.context import Context
 from millrace.flows.scope import Scope
@@ -72,6 +72,10 @@ class Rows:
         contract = self._context.contract
         raw = bronze_rows(self._context, self._attempt, self._scope)
         typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+        if uses_content(self._context.config):
+            typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
+        if uses_content(self._context.config):
+            typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
         checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
         if across_rules(contract) or self._context.config.clean:
             return checked
