@@ -11,7 +11,8 @@ from millrace.transforms import markup
 from millrace.transforms.markup import main_text, without_tags
 
 STORY = "The mill stands by the river, and has done so for three hundred years, as the people of the town like to tell. "
-PAGE = f"""<!DOCTYPE html><html><head><title>Mill</title><style>p {{color: red}}</style><script>var x = "<p>no</p>";</script></head>
+PAGE = f"""<!DOCTYPE html><html><head><title>Mill</title><style>p {{color: red}}</style>
+<script>var x = "<p>no</p>";</script></head>
 <body><nav><ul><li><a href="/">Home</a></li><li><a href="/b">Buy our mugs</a></li></ul></nav>
 <article><h1>The mill</h1><p>{STORY * 3}</p><p>{STORY * 2}水车 &amp; 😀</p></article>
 <footer>Copyright, all rights reserved. Cookies.</footer></body></html>"""

@@ -74,8 +74,6 @@ class Rows:
         typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
         if uses_content(self._context.config):
             typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
-        if uses_content(self._context.config):
-            typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
         checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
         if across_rules(contract) or self._context.config.clean:
             return checked

@@ -32,12 +32,12 @@ def with_row_id(rows: DataFrame, *, key: Sequence[str] | None, content: str) -> 
     """
     if key is not None:
         return rows.withColumn("row_id", row_id(rows.schema, key))
-    equal = Window.partitionBy("_content").orderBy("_source_file")
-    numbered = rows.withColumn("_content", encoded(rows.schema, [content, "_night"])).withColumn(
+    equal = Window.partitionBy("_equal").orderBy("_source_file")
+    numbered = rows.withColumn("_equal", encoded(rows.schema, [content, "_night"])).withColumn(
         "_ordinal", F.row_number().over(equal)
     )
-    together = F.concat("_content", F.encode(F.col("_ordinal").cast("string"), "utf-8"))
-    return numbered.withColumn("row_id", F.substring(F.sha2(together, 256), 1, 32)).drop("_content", "_ordinal")
+    together = F.concat("_equal", F.encode(F.col("_ordinal").cast("string"), "utf-8"))
+    return numbered.withColumn("row_id", F.substring(F.sha2(together, 256), 1, 32)).drop("_equal", "_ordinal")
 
 
 def encoded(schema: StructType, columns: Sequence[str]) -> Column:
