@@ -308,18 +308,12 @@ def test_unknown_contract_offers_the_nearest() -> None:
             "Take one of these.",
         ),
         (
-            {"features": [{"column": "x", "encode": "vector", "shape": [2, 3]}]},
-            image_contract(columns={"x": {"type": "binary", "tensor": {"dtype": "float32", "shape": [2, 3]}}}),
-            "config: expected features to name a vector of shape [size] without a divisor; "
-            "found shape [2, 3] and divisor 1. Give its length, and scale it before.",
-        ),
-        (
             {"training": {"batch_size": 8, "virtual_shards": 3}},
             image_contract(),
             "config: expected training.virtual_shards to name a divisor of training.batch_size; found 8 % 3 = 2. Change one of them.",
         ),
         (
-            {},
+            {"source": {"name": "tiny", "format": "parquet", "path": "/nowhere", "schema": "tiny_raw"}},
             image_contract(key=None, columns={"id": {"type": "int"}, "x": {"type": "float"}}),
             "config: expected contract.key to name columns with an exact text; found x is a float. Give tiny_raw a key.",
         ),

@@ -1,86 +1,99 @@
-"""From gold of packed vectors and a number to exports, metrics and predictions. The trainer runs in this process."""
+"""A whole night of numbers: from CSV with gaps to exports that take the raw columns. The trainer runs in this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from deltalake import WriterProperties, write_deltalake
+import yaml
+from pyspark.sql import SparkSession
 from sklearn import metrics as sk
 
-from millrace.config.load import hash_of
+from millrace.contracts.inputs import as_input
 from millrace.exporting.formats import FORMATS, load_predictor
-from millrace.fit.state import FittedState
-from millrace.flows import publish, train
-from millrace.flows.check import check_pipeline
-from millrace.flows.context import Context
-from millrace.flows.scope import sections
+from millrace.flows.job import run
+from millrace.flows.nightly import NIGHT
 from millrace.lake import log
-from millrace.lake.layout import CONFUSION, EPOCHS, EVALUATION, MODELS, Lake, gold, predictions
-from millrace.lake.ledger import TableVersion
-from millrace.lake.protocol import run_step
+from millrace.lake.layout import CONFUSION, EPOCHS, EVALUATION, MODELS, Lake, predictions
+from millrace.lake.ledger import Ledger
 from millrace.training.loop import train as train_here
 from millrace.training.ranks import Ranks
-from tests.factories import make_contract, make_pipeline, make_run, make_step
 
 ROWS = 600
-FEATURES = {"features": {"type": "binary", "nullable": False, "tensor": {"dtype": "float32", "shape": [4]}}}
-CONTRACT = make_contract({"id": {"type": "bigint"}, **FEATURES, "price": {"type": "double", "nullable": False}}, key=["id"])
 FORMAT_NAMES = list(FORMATS)
+CONTRACT = {
+    "name": "prices_raw",
+    "grain": "one row per house",
+    "key": ["id"],
+    "columns": {
+        "id": {"type": "bigint", "nullable": False},
+        "size": {"type": "double"},
+        "rooms": {"type": "int", "nullable": False},
+        "town": {"type": "string"},
+        "price": {"type": "double"},
+    },
+}
+PIPELINE = {
+    "name": "prices",
+    "source": {"name": "prices", "format": "csv", "schema": "prices_raw"},
+    "quality": {"max_reject_ratio": 0.02},
+    "split": {"method": "hash", "key": ["id"], "seed": 7, "fractions": {"train": 0.7, "validation": 0.1, "test": 0.2}},
+    "features": [
+        {"columns": ["size", "rooms"], "encode": "zscore"},
+        {"column": "town", "encode": "one_hot", "unknown": "slot"},
+    ],
+    "label": {"column": "price", "kind": "number"},
+    "model": {"family": "mlp", "hidden": [32]},
+    "training": {
+        "optimizer": {"name": "adam", "learning_rate": 0.01},
+        "loss": "mse",
+        "batch_size": 32,
+        "epochs": 25,
+        "early_stop": {"metric": "rmse", "patience": 25},
+    },
+    "publish": {"exports": FORMAT_NAMES},
+}
 
 
-def contents() -> pa.Table:
-    """A price that is nearly linear in four numbers, far from 0."""
+def write_rows(path: Path) -> None:
+    """A price that is nearly linear in size and rooms and depends on the town, far from 0; three rows have none."""
     random = np.random.default_rng(5)
-    vectors = random.normal(size=(ROWS, 4)).astype(np.float32)
-    prices = 5000.0 + vectors @ np.array([30.0, -20.0, 10.0, 5.0]) + random.normal(0.0, 2.0, ROWS)
-    return pa.table(
-        {
-            "row_id": [f"{number:032x}" for number in range(ROWS)],
-            "features": pa.array([vector.tobytes() for vector in vectors], pa.binary()),
-            "label": pa.array(prices, pa.float32()),
-            "split": ["train"] * 400 + ["validation"] * 100 + ["test"] * 100,
-        }
-    )
+    lines = ["id,size,rooms,town,price"]
+    for number in range(ROWS):
+        size, rooms, town = random.normal(100.0, 20.0), int(random.integers(1, 7)), random.choice(["ash", "elm", "oak"])
+        price = 5000.0 + 2.0 * size + 10.0 * rooms + {"ash": 0.0, "elm": 50.0, "oak": -50.0}[town] + random.normal(0.0, 2.0)
+        shown = "" if number % 50 == 7 else f"{size:.3f}"
+        lines.append(f"{number},{shown},{rooms},{town if number % 40 else ''},{price if number % 200 != 3 else ''}")
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(lines) + "\n")
 
 
-@pytest.fixture
-def context(lake: Lake) -> Context:
-    """As preprocess would leave it."""
-    config = make_pipeline(
-        features=[{"column": "features", "encode": "vector", "shape": [4]}],
-        label={"column": "price", "kind": "number"},
-        model={"family": "mlp", "hidden": [16]},
-        training={"loss": "mse", "batch_size": 32, "epochs": 25, "early_stop": {"metric": "rmse", "patience": 25}},
-        publish={"exports": FORMAT_NAMES},
-    )
-    check_pipeline(config, CONTRACT)
-    made = Context(lambda: None, lake, config, CONTRACT, make_run())  # type: ignore[arg-type, return-value]
-    properties = WriterProperties(max_row_group_size=100, write_batch_size=100)
-    write_deltalake(lake.path(gold("tiny")), contents(), partition_by=["split"], writer_properties=properties)
-    entry, _ = run_step(lake, made.run, make_step("preprocess", outputs=[TableVersion(gold("tiny"), 0)]))
-    FittedState(hash_of(sections(made)), {}).save(lake, "tiny", made.run.run_id, entry.step_key)
-    return made
+def silver_rows(lake: Lake) -> list[dict[str, object]]:
+    return log.read_rows(lake.path("silver/prices"), version=Ledger.read(lake).version_of("silver/prices")).to_pylist()
 
 
-def test_from_gold_to_the_registry(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_of_numbers(spark: SparkSession, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def in_process(_, request, *, on_event):
         return train_here(request, Ranks(rank=0, world_size=1))
 
     monkeypatch.setattr("millrace.training.launch.train_on_spark", in_process)
-    lake = context.lake
-    run_step(lake, context.run, train.step(context))
+    write_rows(tmp_path / "raw" / "houses.csv")
+    for folder, name, content in (("schemas", "prices_raw", CONTRACT), ("pipelines", "prices", PIPELINE)):
+        place = tmp_path / "conf" / folder / f"{name}.yaml"
+        place.parent.mkdir(parents=True)
+        place.write_text(yaml.safe_dump(content))
+    options = ["--pipeline", "prices", "--lake", lake.uri, "--conf-dir", str(tmp_path / "conf"), "--night", "2026-11-22"]
+    assert run(NIGHT, "", [*options, "--set", f"source.path={tmp_path / 'raw'}"], spark=spark) == 0
+    rejected = log.read_rows(lake.path("quarantine/pipelines/prices")).to_pylist()
+    assert [(row["rule"], row["action"]) for row in rejected] == [("price_is_no_label", "quarantined")] * 3
+
     epochs = log.read_rows(lake.path(EPOCHS)).to_pylist()
     assert {row["metric"] for row in epochs} == {"loss", "mae", "rmse"}
     last = {row["metric"]: row["value"] for row in epochs if (row["split"], row["epoch"]) == ("validation", 25)}
-    scale = contents().column("label").to_numpy()[:400].astype(np.float64).std()
-    assert last["rmse"] == pytest.approx(scale * last["loss"] ** 0.5, rel=1e-6)
-    assert last["mae"] < last["rmse"] < 10.0
-
-    published, _ = run_step(lake, context.run, publish.step(context))
-    assert {output.table for output in published.outputs} == {EVALUATION, predictions("tiny"), MODELS}
+    prices = np.array([row["price"] for row in silver_rows(lake) if row["split"] == "train"], np.float32).astype(np.float64)
+    assert last["rmse"] == pytest.approx(prices.std() * last["loss"] ** 0.5, rel=1e-6)
+    assert last["mae"] < last["rmse"]
     assert not log.exists(lake.path(CONFUSION))
     check_metrics(lake)
     check_exports(lake)
@@ -88,10 +101,11 @@ def test_from_gold_to_the_registry(context: Context, monkeypatch: pytest.MonkeyP
 
 def check_metrics(lake: Lake) -> None:
     """Of every export, against scikit-learn on the predictions table."""
-    predicted = log.read_rows(lake.path(predictions("tiny"))).to_pylist()
+    predicted = log.read_rows(lake.path(predictions("prices"))).to_pylist()
     labels, numbers = (np.array([float(row[name]) for row in predicted]) for name in ("label", "predicted"))
-    test_rows = contents().slice(500).to_pylist()
-    assert {row["row_id"]: float(row["label"]) for row in predicted} == {row["row_id"]: row["label"] for row in test_rows}
+    assert {row["row_id"]: float(row["label"]) for row in predicted} == {
+        row["row_id"]: np.float32(row["price"]) for row in silver_rows(lake) if row["split"] == "test"
+    }
     assert [row["scores"] for row in predicted] == [[number] for number in numbers]
     expected = {
         "rmse": sk.root_mean_squared_error(labels, numbers),
@@ -102,7 +116,7 @@ def check_metrics(lake: Lake) -> None:
     }
     assert expected["r2"] > 0.95
     rows = log.read_rows(lake.path(EVALUATION)).to_pylist()
-    assert {(row["label"], row["average"], row["num_rows"]) for row in rows} == {(None, None, 100)}
+    assert {(row["label"], row["average"], row["num_rows"]) for row in rows} == {(None, None, len(predicted))}
     for artifact in FORMAT_NAMES:
         found = {row["metric"]: row["value"] for row in rows if row["artifact"] == artifact}
         # the first export's predictions are stored; the others' may differ in the last bit of a float32
@@ -112,20 +126,15 @@ def check_metrics(lake: Lake) -> None:
 
 
 def check_exports(lake: Lake) -> None:
-    """Read back from the registry's address, each gives the stored numbers."""
+    """Read back from the registry's address, each gives the stored numbers for silver's raw rows, gaps and all."""
     (model,) = log.read_rows(lake.path(MODELS)).to_pylist()
-    rows = log.read_rows(lake.path(predictions("tiny"))).to_pylist()
-    vectors = {row["row_id"]: np.frombuffer(row["features"], np.float32) for row in contents().to_pylist()}
-    batch = np.stack([vectors[row["row_id"]] for row in rows])
+    rows = log.read_rows(lake.path(predictions("prices")))
+    table = log.read_rows(lake.path("silver/prices"), version=Ledger.read(lake).version_of("silver/prices"))
+    by_id = {row_id: number for number, row_id in enumerate(table.column("row_id").to_pylist())}
+    raw = table.take([by_id[row_id] for row_id in rows.column("row_id").to_pylist()])
+    kinds = {"size": "float64", "rooms": "int64", "town": "string"}
+    inputs = {name: as_input(raw.column(name).combine_chunks(), kind) for name, kind in kinds.items()}  # type: ignore[arg-type]
+    scores = [row[0] for row in rows.column("scores").to_pylist()]
     for name, chosen in FORMATS.items():
         predict = load_predictor(Path(model["artifact"], chosen.file_name), name)
-        np.testing.assert_allclose(predict(batch)[:, 0], [row["scores"][0] for row in rows], rtol=1e-6)
-
-
-def test_target_is_of_the_train_split_at_the_pinned_version(context: Context) -> None:
-    first = train.target_of(context, 0)
-    write_deltalake(context.lake.path(gold("tiny")), contents(), mode="append")
-    labels = contents().column("label").to_numpy()[:400].astype(np.float64)
-    assert first is not None
-    assert (first.mean, first.scale) == pytest.approx((labels.mean(), labels.std()), rel=1e-12)
-    assert train.target_of(context, 0) == first
+        np.testing.assert_allclose(predict(inputs)[:, 0], scores, rtol=1e-6)

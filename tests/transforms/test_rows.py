@@ -6,9 +6,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.testing import assertDataFrameEqual
 
-from millrace.config.models import FeatureConfig
 from millrace.transforms.deduplicate import tag_duplicates
-from millrace.transforms.encode import class_index, encode, in_hash_order
+from millrace.transforms.encode import class_index, in_hash_order
 from millrace.transforms.identity import python_hash_number
 
 ROWS = "row_id string, x string, note string, _night string, _source_file string, _rule string, _reason string, _action string"
@@ -76,21 +75,6 @@ def test_classes(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(3,), (7,), (5,), (None,)], "digit int")
     found = frame.select(class_index("digit", ["3", "7"]).alias("label"))
     assertDataFrameEqual(found, spark.createDataFrame([(0,), (1,), (None,), (None,)], "label int"), checkRowOrder=True)
-
-
-def test_encode_keeps_rows_of_known_classes(spark: SparkSession) -> None:
-    feature = FeatureConfig(column="image", encode="scale", divisor=16.0, shape=(2,))
-    schema = "row_id string, image binary, digit string, other int, split string, _night string"
-    rows = spark.createDataFrame(
-        [("1", b"ab", "y", 0, "train", "n1"), ("2", b"cd", "x", 0, "test", "n1"), ("3", b"ef", "z", 0, "train", "n1")], schema
-    )
-    found = encode(rows, features=[feature], label="digit", classes=["x", "y"])
-    labelled = "row_id string, image binary, label int, split string, _night string"
-    expected = spark.createDataFrame([("1", b"ab", 1, "train", "n1"), ("2", b"cd", 0, "test", "n1")], labelled)
-    assertDataFrameEqual(found, expected, checkRowOrder=True)
-    plain = encode(rows, features=[feature], label=None, classes=[])
-    assert plain.columns == ["row_id", "image", "split", "_night"]
-    assert plain.count() == 3
 
 
 def test_gold_is_sorted_by_hash_within_each_file_and_split(spark: SparkSession) -> None:
