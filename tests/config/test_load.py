@@ -173,9 +173,9 @@ def test_the_last_override_wins_and_sections_may_be_new(places: Places) -> None:
             "expected a valid split in CONF/pipelines/tiny.yaml; found fractions add up to 0.7, and must add up to 1. Mend it there.",
         ),
         (
-            "model=null",
-            "expected a valid CONF/pipelines/tiny.yaml; found model and label go together: give both, or neither "
-            "(the night then ends at gold). Mend it there.",
+            "label=null",
+            "expected a valid CONF/pipelines/tiny.yaml; found a model needs a label; without a model the night ends at gold. "
+            "Mend it there.",
         ),
         ("training.epochs", "expected --set KEY.KEY=VALUE; found --set training.epochs. For example --set training.epochs=1."),
         (

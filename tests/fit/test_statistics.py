@@ -54,7 +54,7 @@ def test_mean_and_deviation_are_the_nearest_floats(values: list[float]) -> None:
     mean = sum(map(Fraction, values)) / len(values)
     variance = sum((Fraction(value) - mean) ** 2 for value in values) / len(values)
     assert found.mean == float(mean)
-    error = 2**-50
+    error = Fraction(1, 2**50)  # a float would make floats of them, and a square of a small one is 0
     assert Fraction(found.deviation) ** 2 * (1 - error) <= variance <= Fraction(found.deviation) ** 2 * (1 + error)
 
 

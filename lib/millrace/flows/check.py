@@ -23,7 +23,7 @@ FOLD = "fold"
 """The column of silver that a split by k_fold adds."""
 CONTENT = "_content"
 """The column of silver that tells equal rows of text formats: SHA-256 of the raw row. It is there where a pipeline names it."""
-RESERVED = ("row_id", "split", FOLD)
+RESERVED = ("row_id", "split")
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
 TEXTS = ("csv", "jsonl", "json", "text", "files")
 """Formats whose raw values are texts, so that a row without a key is told by them, whatever their types come to be."""
@@ -32,11 +32,12 @@ STOP_METRICS = {"class": ("loss", "accuracy"), "number": ("loss", "mae", "rmse")
 
 def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
     """Raises ConfigError for a column that the contract does not have, or that cannot be what the pipeline takes it for."""
-    reserved = [name for name in contract.columns if name.startswith("_") or name.lower() in RESERVED]
+    own = (*RESERVED, FOLD) if isinstance(config.split, KFoldSplit) else RESERVED
+    reserved = [name for name in contract.columns if name.startswith("_") or name.lower() in own]
     if reserved:
         raise ConfigError(
             "contract",
-            expected=f"columns of {contract.name} without a leading _ and none called {' or '.join(RESERVED)}",
+            expected=f"columns of {contract.name} without a leading _ and none called {' or '.join(own)}",
             found=f"'{reserved[0]}'",
             remedy="These names are Millrace's own: rename the column.",
         )
