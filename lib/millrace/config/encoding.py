@@ -1,8 +1,8 @@
 """The `features` section: how raw columns become the numbers that a model takes. One class for each `encode`.
 
-Rules that hold for all of them: a number that is NULL, NaN or infinite is missing; booleans are 0 and 1, dates days and
-timestamps microseconds since 1970-01-01 (UTC). Numbers and one-hots go into one float32 vector, ids into one int32 vector,
-in the order of the section. What is fitted is fitted on the train split.
+Rules that hold for all of them: a number that is NULL, NaN, infinite or beyond 1e300 is missing; booleans are 0 and 1, dates
+days and timestamps microseconds since 1970-01-01 (UTC). Numbers and one-hots go into one float32 vector, ids into one int32
+vector, in the order of the section. What is fitted is fitted on the train split.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ from millrace.errors import ContractError
 NULL_TEXT = "\\N"
 """Two characters, as PostgreSQL and Hive write NULL; one NUL character would be cut off by NumPy's texts."""
 NULL_INTEGER = -(2**63)
+GREATEST_REAL = 1e300
+"""Numbers beyond it are missing, as infinities are. TensorFlow may divide by a constant by multiplying with its reciprocal, and
+takes the reciprocals of greater ones for 0."""
 UNKNOWN_TEXT = "\\O"
 """A graph's vocabulary keeps this text for itself, so it is never a known value; nor is UNKNOWN_INTEGER."""
 UNKNOWN_INTEGER = NULL_INTEGER + 1
@@ -80,10 +83,10 @@ def as_integers(values: pa.Array) -> Integers:
 
 
 def as_reals(values: pa.Array) -> Reals:
-    """(rows,) float64, NaN where NULL or infinite. Integers beyond 2^53 are rounded to the nearest, halves to even."""
+    """(rows,) float64, NaN where NULL or beyond GREATEST_REAL. Integers beyond 2^53 are rounded to the nearest float."""
     if pa.types.is_floating(values.type):
         numbers: Reals = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-        finite = np.isfinite(numbers)
+        finite = np.abs(numbers) <= GREATEST_REAL
         return numbers if finite.all() else np.where(finite, numbers, np.nan)
     whole = as_integers(values)
     missing = whole == NULL_INTEGER

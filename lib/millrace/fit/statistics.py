@@ -71,7 +71,10 @@ class ValueCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnStatistics:
-    """`num_missing`: NULL, and of numbers NaN and infinities. The rest is of the other rows; None where nobody asked for it."""
+    """`num_missing`: NULL, and of numbers NaN, infinities and what is beyond 1e300.
+
+    The rest is of the other rows; None where nobody asked for it.
+    """
 
     kind: Kind
     num_rows: int = 0

@@ -27,7 +27,7 @@ from millrace.contracts.features import (
     NumberBlock,
     VocabularyBlock,
 )
-from millrace.contracts.inputs import NULL_INTEGER, NULL_TEXT, UNKNOWN_INTEGER, UNKNOWN_TEXT
+from millrace.contracts.inputs import GREATEST_REAL, NULL_INTEGER, NULL_TEXT, UNKNOWN_INTEGER, UNKNOWN_TEXT
 
 _GREATEST = float(np.finfo(np.float32).max)
 _DAY = 86_400_000_000
@@ -76,7 +76,8 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 
 def _numbers(inputs: Mapping[str, Tensor], block: NumberBlock) -> Tensor:
     x = ops.stack([_real(inputs[column]) for column in block.columns], axis=-1)  # (B, n) float64
-    missing = ops.logical_not(ops.isfinite(x))
+    # Also of NaN. In a list: a saved config keeps the type of arrays, but not of single numbers.
+    missing = ops.logical_not(ops.less_equal(ops.absolute(x), np.array([GREATEST_REAL])))
     x = ops.where(missing, np.array([fill or 0.0 for fill in block.fill]), x)
     if block.log:
         x = ops.multiply(ops.sign(x), ops.log1p(ops.absolute(x)))
