@@ -76,17 +76,20 @@ def _joined(parts: list[Tensor]) -> Tensor | None:
 
 def _numbers(inputs: Mapping[str, Tensor], block: NumberBlock) -> Tensor:
     x = ops.stack([_real(inputs[column]) for column in block.columns], axis=-1)  # (B, n) float64
-    # Also of NaN. In a list: a saved config keeps the type of arrays, but not of single numbers.
-    missing = ops.logical_not(ops.less_equal(ops.absolute(x), np.array([GREATEST_REAL])))
-    x = ops.where(missing, np.array([fill or 0.0 for fill in block.fill]), x)
+    # False for NaN. Never negated: TensorFlow's optimiser makes `>` of `not <=`, which NaN is not either. GREATEST_REAL stands in
+    # a list, as a saved config keeps the type of arrays, but not of single numbers.
+    present = ops.less_equal(ops.absolute(x), np.array([GREATEST_REAL]))
+    x = ops.where(present, x, np.array([fill or 0.0 for fill in block.fill]))
     if block.log:
         x = ops.multiply(ops.sign(x), ops.log1p(ops.absolute(x)))
     x = ops.divide(ops.subtract(x, np.array(block.offset)), np.array(block.scale))
     x = ops.cast(ops.clip(ops.add(x, np.array(block.shift)), -_GREATEST, _GREATEST), "float32")
-    if None in block.fill:  # last: a SavedModel's optimised graph loses NaN on its way through clip
-        stays = np.array([fill is None for fill in block.fill])
-        x = ops.where(ops.logical_and(missing, stays), np.array(np.nan, np.float32), x)
-    return ops.concatenate([x, ops.cast(missing, "float32")], axis=-1) if block.indicator else x
+    if None in block.fill:  # last: an optimised graph loses NaN on its way through clip
+        has_fill = np.array([fill is not None for fill in block.fill])
+        x = ops.where(ops.logical_or(present, has_fill), x, np.array(np.nan, np.float32))
+    if not block.indicator:
+        return x
+    return ops.concatenate([x, ops.subtract(np.array([1.0], np.float32), ops.cast(present, "float32"))], axis=-1)
 
 
 def _real(x: Tensor) -> Tensor:
