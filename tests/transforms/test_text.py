@@ -21,7 +21,7 @@ ACTIONS = get_args(TextAction)
     ("step", "text", "expected"),
     [
         ("mojibake", "schÃ¶n, â€œquoteâ€\x9d", "schön, “quote”"),
-        ("mojibake", "ä½ å¥½", "你好"),
+        ("mojibake", "ä½\xa0å¥½", "你好"),
         ("mojibake", "ﬁne Ａ &amp; “x”\r\n", "ﬁne Ａ &amp; “x”\r\n"),  # neither ligature, width, entity, quote nor line end
         ("nfkc", "ﬁ ① ｶﾞ ，Å", "fi 1 ガ ,Å"),
         ("nfc", "e\u0301 ﬁ ①", "é ﬁ ①"),
