@@ -134,3 +134,12 @@ def test_tables_are_written_as_plain_readers_can_read_them(lake: Lake, frame: Ca
     protocol = log.open_table(lake.path(TABLE)).protocol()
     assert (protocol.min_reader_version, protocol.reader_features) == (1, None)
     assert log.read_rows(lake.path(TABLE), columns=["a"]).to_pydict() == {"a": [1]}
+
+
+def test_nights_of_a_wide_table_are_known(spark: SparkSession, lake: Lake) -> None:
+    """Delta's log has statistics of 32 columns where nothing else is said, and `_night` is the last."""
+    columns = {f"c{number}": number for number in range(60)}
+    wide = spark.createDataFrame([{**columns, "_night": FIRST}]).select(*columns, "_night")
+    write_nights(make_attempt(lake), TABLE, wide, [FIRST])
+    assert log.nights_of(lake.path(TABLE)) == {FIRST}
+    assert log.num_rows(lake.path(TABLE), 0, [SECOND]) == 0

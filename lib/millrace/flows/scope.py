@@ -72,6 +72,7 @@ def night_files(uri: str, version: int | None) -> dict[str, str]:
     for path, night, rows in zip(
         *(actions.column(name).to_pylist() for name in ("path", "min._night", "num_records")), strict=True
     ):
+        assert night is not None, "a file's statistics do not say which night it is of"
         if rows:
             by_night.setdefault(night, []).append(path)
     return {night: hash_of(sorted(paths)) for night, paths in sorted(by_night.items())}

@@ -13,7 +13,11 @@ from millrace import observe
 from millrace.lake import log
 from millrace.lake.ledger import Attempt, TableVersion
 
+_STATISTICS = {"delta.dataSkippingNumIndexedCols": "-1"}
+"""Of all columns: by default the log knows the least and greatest values of 32, and nights are told by those of the last."""
+
 PLAIN = {
+    **_STATISTICS,
     "delta.enableDeletionVectors": "false",
     "delta.columnMapping.mode": "none",
     "delta.checkpointInterval": "20",
@@ -23,6 +27,7 @@ PLAIN = {
 save, and neither Petastorm nor deltalake reads a table that has them."""
 
 UPDATED = {
+    **_STATISTICS,
     "delta.enableDeletionVectors": "true",
     "delta.columnMapping.mode": "none",
     "delta.checkpointInterval": "20",
