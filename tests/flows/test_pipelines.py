@@ -57,7 +57,7 @@ class Tables:
         uri = self.lake.path(table)
         if not log.exists(uri):
             return []
-        return log.read_rows(uri, version=self.ledger.version_of(table), columns=list(columns)).to_pylist()
+        return log.read_rows(uri, version=self.ledger.version_of(table), columns=list(columns) or None).to_pylist()
 
     def num_rows(self, table: str) -> int:
         return len(self.rows(table, "_night"))
