@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from pyspark.sql import SparkSession
 
+from millrace.flows.inspect import sql
 from millrace.lake import log
 from millrace.lake.ledger import Ledger
 from millrace.lake.read import read_version
@@ -54,6 +55,8 @@ def test_newer_rows_take_the_place_of_older_ones(upserting: Pipelines, spark: Sp
     assert upserting.call(THIRD) == [0, 0]
     assert digits(upserting, spark) == {1: (FIRST, 1), 2: (THIRD, 7), 3: (FIRST, 5), 4: (THIRD, 7)}
     assert counted(upserting)
+    tables = sql(upserting.lake, "SHOW TABLES").column("name").to_pylist()
+    assert "gold_digits" in tables and "silver_digits" not in tables  # deletion vectors are for Spark alone
     upserting.write("d.csv", 2, 3, digit=8)  # an older night that comes late
     assert upserting.call(SECOND) == [0, 0]
     assert digits(upserting, spark) == {1: (FIRST, 1), 2: (THIRD, 7), 3: (SECOND, 8), 4: (THIRD, 7)}

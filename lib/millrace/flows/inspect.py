@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import duckdb
@@ -12,10 +11,11 @@ import pyarrow as pa
 
 from millrace.config.models import PipelineConfig
 from millrace.errors import ConfigError, LakeError
+from millrace.flows.queries import connected
 from millrace.lake import log
 from millrace.lake.layout import Lake, rejects_of_gold, rejects_of_pipeline, rejects_of_source
 from millrace.lake.ledger import Entry, Ledger
-from millrace.lake.views import to_dataset, visible_tables
+from millrace.lake.views import visible_tables
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,7 @@ def runs(lake: Lake, *, pipeline: str | None = None) -> list[Entry]:
 
 def sql(lake: Lake, query: str) -> pa.Table:
     """The result of a query over the visible tables. Raises ConfigError where DuckDB refuses it."""
-    with duckdb.connect(":memory:") as connection:
-        for visible in visible_tables(existing(lake)):
-            parts = [
-                connection.from_arrow(to_dataset(lake, visible.table, part)).filter(part.condition or "true")
-                for part in visible.parts
-            ]
-            reduce(duckdb.DuckDBPyRelation.union, parts).create_view(visible.name)
-        # Nothing outside the lake's tables can be read, no variable of this process either, and nothing is fetched.
-        connection.execute("SET enable_external_access = false; SET python_enable_replacements = false")
-        connection.execute("SET lock_configuration = true")
+    with connected(lake, visible_tables(existing(lake))) as connection:
         try:
             result = connection.sql(query)
             if result is None:

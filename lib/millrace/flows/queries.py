@@ -8,15 +8,18 @@ from functools import reduce
 
 import duckdb
 
+from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.views import Visible, to_dataset
 
 
 @contextmanager
 def connected(lake: Lake, tables: Sequence[Visible]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with a view of each table, `metrics/runs` as `metrics_runs`."""
+    """A connection with a view of each table, `metrics/runs` as `metrics_runs`; without those that only Spark can read."""
     with duckdb.connect(":memory:") as connection:
         for visible in tables:
+            if log.is_for_spark_only(lake.path(visible.table)):
+                continue
             parts = [
                 connection.from_arrow(to_dataset(lake, visible.table, part)).filter(part.condition or "true")
                 for part in visible.parts

@@ -40,6 +40,15 @@ def exists(uri: str) -> bool:
     return bool(files.isdir(f"{path}/_delta_log")) and bool(DeltaTable.is_deltatable(uri))
 
 
+def is_for_spark_only(uri: str) -> bool:
+    """Whether a table has features that deltalake does not read, as deletion vectors."""
+    try:
+        DeltaTable(uri)
+    except Exception as error:
+        return "reader features" in str(error)
+    return False
+
+
 def latest_version(uri: str) -> int | None:
     """The newest version, or None where there is no table. From the names in the log, so that any table has one."""
     files, path = fsspec.core.url_to_fs(uri)
