@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import get_args
 
 import pytest
@@ -23,6 +24,17 @@ SAME = ""
         ("card 4111 1111 1111 1111, 5500-0000-0000-0004, 378282246310005", None, "card <CARD>, <CARD>, <CARD>"),
         ("order 4111111111111112, 1234567812345670", None, SAME),  # Luhn fails; no issuer begins with 1
         ("0000000000000000 and 41111111111111111111", None, SAME),
+        ("card 4111 1111 1111 1111 123, 4111111111111111 12/27", None, "card <CARD> 123, <CARD> 12/27"),
+        (
+            "2 x, qty 2 4111-1111-1111-1111 and 4111 1111 1111 1111 5500 0000 0000 0004 9",
+            None,
+            "2 x, qty 2 <CARD> and <CARD> <CARD> 9",
+        ),
+        ("1234567890 3782 822463 10005 1234567890", None, "1234567890 <CARD> 1234567890"),
+        ("4111 1111 1111 1111a 4111111111111111.5 4111111111111111-x", None, SAME),
+        ("9 41 1111 1111 1111 11 11", None, SAME),  # part of a run, and not grouped as cards are
+        ("mail a@b.com-- and <a@b.co>", None, "mail <EMAIL>-- and <<EMAIL>>"),
+        ("code AB12 GB82 WEST 1234 5698 7654 32", None, "code AB12 <IBAN>"),
         ("身份证11010519491231002X。", None, "身份证<ID>。"),
         ("身份证110105194912310021", None, SAME),  # the check digit is wrong
         ("110105194913310025", None, SAME),  # month 13
@@ -45,3 +57,26 @@ def test_true_and_false_positives(text: str, region: str | None, expected: str) 
 
 def test_only_the_kinds_that_are_asked_for() -> None:
     assert masked("a@b.com 192.168.1.1", kinds=["ip"]) == "a@b.com <IP>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 " * 100_000 + "a",
+        "1" * 200_000 + "a",
+        "5 " * 100_000,
+        "4111 " * 40_000,
+        "AB12 " * 40_000,
+        "AB12" * 50_000,
+        "a@" * 100_000,
+        "a." * 100_000 + "@",
+        "1." * 100_000,
+        ":1" * 100_000,
+        "(1" * 100_000,
+    ],
+    ids=lambda text: text[:5],
+)
+def test_texts_made_to_take_for_ever_do_not(text: str) -> None:
+    started = time.monotonic()
+    masked(text, kinds=ALL, region="US")
+    assert time.monotonic() - started < 30.0  # a hang, not a speed

@@ -20,13 +20,14 @@ from millrace.config.texts import PiiKind
 # Each repetition is bounded or cannot give back what it took, so that time is linear in the text.
 _EMAIL = re.compile(
     r"(?<![\w.+%-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}"
-    r"(?![A-Za-z0-9-])",
+    r"(?![A-Za-z0-9])",
     re.ASCII,
 )
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,36}(?:(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\w)", re.ASCII)
 _CHINESE_ID = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[0-9Xx](?![0-9A-Za-z])", re.ASCII)
-_CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w-]|\.\d)", re.ASCII)
+_DIGITS = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,}+", re.ASCII)  # a card, and whatever numbers stand around it
+_GOES_ON = re.compile(r"\w|-\w|\.\d", re.ASCII)
 _IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}(?![0-9A-Za-z])", re.ASCII)
 _PHONE = re.compile(r"(?<![\w.])(?:\+[ ]?|\(\+?)?\d[\d ()./-]{5,22}\d(?!\w)", re.ASCII)
 _GROUP = re.compile("[0-9]+")
@@ -64,11 +65,11 @@ def masked(text: str, *, kinds: Sequence[PiiKind], region: str | None = None) ->
     if not any(sign in text for sign in "0123456789:"):
         return text
     if "iban" in kinds:
-        text = _IBAN.sub(_iban, text)
+        text = _without_ibans(text)
     if "chinese_id" in kinds:
         text = _CHINESE_ID.sub(_if(_is_chinese_id, "<ID>"), text)
     if "card" in kinds:
-        text = _CARD.sub(_if(_is_card, "<CARD>"), text)
+        text = _DIGITS.sub(_cards, text)
     if "ip" in kinds:
         text = _IPV4.sub(_if(_is_ip, "<IP>"), text)
         text = _IPV6.sub(_if(_is_ip, "<IP>"), text)
@@ -102,18 +103,71 @@ def _is_chinese_id(text: str) -> bool:
 def _is_card(text: str) -> bool:
     """An issuer's first digits with one of its lengths, and Luhn's check digit."""
     digits = text.replace(" ", "").replace("-", "")
-    fits = any(low <= int(digits[: len(str(low))]) <= high and len(digits) in lengths for low, high, lengths in _ISSUERS)
+    fits = any(len(digits) in lengths and low <= int(digits[: len(str(low))]) <= high for low, high, lengths in _ISSUERS)
     return fits and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
 
 
-def _iban(match: re.Match[str]) -> str:
-    """The longest beginning that is an IBAN: words in capitals may stand after it."""
+def _cards(match: re.Match[str]) -> str:
+    """A run of groups of digits, with <CARD> for each card in it: an amount, an expiry date or a security code may stand beside.
+
+    Part of a run counts only where it is grouped as cards are; else any table of numbers would have one sooner or later.
+    """
+    text = match.group()
+    groups = [(each.start(), each.end()) for each in _GROUP.finditer(text)]
+    if _GOES_ON.match(match.string, match.end()):  # the last group is the beginning of something else
+        groups.pop()
+    parts, position, first = [], 0, 0
+    while first < len(groups):
+        last = _last_of_card(text, groups, first)
+        if last is None:
+            first += 1
+            continue
+        parts += [text[position : groups[first][0]], "<CARD>"]
+        position, first = groups[last][1], last + 1
+    return "".join([*parts, text[position:]])
+
+
+def _last_of_card(text: str, groups: Sequence[tuple[int, int]], first: int) -> int | None:
+    """The group that ends the longest card which starts with group `first`; None where none does."""
+    if first == 0 and _is_card(text[groups[0][0] : groups[-1][1]]):
+        return len(groups) - 1
+    lengths: list[int] = []
+    found = None
+    for last in range(first, min(first + 5, len(groups))):
+        lengths.append(groups[last][1] - groups[last][0])
+        num_digits = sum(lengths)
+        if num_digits > 19 or lengths[0] < 4:
+            break
+        if num_digits >= 12 and _is_grouped_as_cards(lengths) and _is_card(text[groups[first][0] : groups[last][1]]):
+            found = last
+    return found
+
+
+def _is_grouped_as_cards(lengths: Sequence[int]) -> bool:
+    fours = all(length == 4 for length in lengths[:-1]) and lengths[-1] <= 4
+    return len(lengths) == 1 or fours or tuple(lengths) in ((4, 6, 5), (4, 6, 4), (4, 3, 3, 3))
+
+
+def _without_ibans(text: str) -> str:
+    """Looks again behind the start of what was none: a code such as AB12 may stand before an account's number."""
+    parts, position, start = [], 0, 0
+    while match := _IBAN.search(text, start):
+        end = _end_of_iban(match)
+        start = match.start() + 4 if end is None else end
+        if end is not None:
+            parts += [text[position : match.start()], "<IBAN>"]
+            position = end
+    return "".join([*parts, text[position:]])
+
+
+def _end_of_iban(match: re.Match[str]) -> int | None:
+    """Where the longest beginning ends that is an IBAN, for words in capitals may stand after it; None where there is none."""
     text = match.group()
     for end in range(len(text), 14, -1):
         is_word_end = end == len(text) or text[end] in " -"
         if is_word_end and text[end - 1] not in " -" and _has_rest_1(text[:end]) and iban.is_valid(text[:end]):
-            return "<IBAN>" + text[end:]
-    return text
+            return match.start() + end
+    return None
 
 
 def _has_rest_1(text: str) -> bool:
