@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from millrace.config.encoding import FeatureConfig
+from millrace.config.models import FeatureConfig
 from millrace.contracts.features import FittedFeatures
 from millrace.contracts.inputs import NULL_INTEGER, NULL_TEXT, UNKNOWN_INTEGER, UNKNOWN_TEXT, kind_of
 from millrace.contracts.table import TableContract

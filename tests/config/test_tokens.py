@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from millrace.config.tokens import BlocksConfig, TokensConfig, WordsFeature
+from millrace.config.models import FeatureConfig
+from millrace.config.tokens import BlocksConfig, WordsFeature
 
-tokens = TypeAdapter(TokensConfig)
+tokens = TypeAdapter(FeatureConfig)
 
 
 def test_words_have_the_defaults_of_keras() -> None:

@@ -170,5 +170,3 @@ class DatetimeFeature(_Columns):
 
 NumberFeatures = NumberFeature | ZscoreFeature | MinmaxFeature | RobustFeature | LogFeature
 FittableFeature = NumberFeatures | OneHotFeature | IndexFeature | HashFeature | CrossFeature | DatetimeFeature
-FeatureConfig = Annotated[ScaleFeature | FittableFeature, Field(discriminator="encode")]
-"""One line of the section, by its `encode`."""

@@ -8,39 +8,15 @@ from pydantic import Field, model_validator
 
 from millrace.config.cleaning import CleanStep
 from millrace.config.drift import DriftConfig
-from millrace.config.encoding import (
-    CrossFeature,
-    DatetimeFeature,
-    FittableFeature,
-    HashFeature,
-    IndexFeature,
-    LogFeature,
-    MinmaxFeature,
-    NumberFeature,
-    OneHotFeature,
-    RobustFeature,
-    ScaleFeature,
-    ZscoreFeature,
-)
+from millrace.config.encoding import CrossFeature, FittableFeature, HashFeature, IndexFeature, ScaleFeature
 from millrace.config.network import CnnConfig, ModelConfig
 from millrace.config.section import Column, Fraction, Named, Section
 from millrace.config.sources import SourceConfig
 from millrace.config.splitting import SplitConfig
-from millrace.config.tokens import (
-    BlocksConfig,
-    BpeFeature,
-    CharactersFeature,
-    JiebaFeature,
-    WindowsConfig,
-    WordPieceFeature,
-    WordsFeature,
-)
+from millrace.config.tokens import BlocksConfig, Tokens, WindowsConfig
 from millrace.config.training import TrainingConfig
 
-Numbers = NumberFeature | ZscoreFeature | MinmaxFeature | RobustFeature | LogFeature | DatetimeFeature
-Categories = OneHotFeature | IndexFeature | HashFeature | CrossFeature
-Tokens = WordsFeature | CharactersFeature | JiebaFeature | BpeFeature | WordPieceFeature
-FeatureConfig = Annotated[ScaleFeature | Numbers | Categories | Tokens, Field(discriminator="encode")]
+FeatureConfig = Annotated[ScaleFeature | FittableFeature | Tokens, Field(discriminator="encode")]
 """One line of the `features` section, by its `encode`."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -92,10 +92,8 @@ class WordPieceFeature(_Trained):
     """Also takes accents away, as BERT's uncased vocabularies do."""
 
 
-TokensConfig = Annotated[
-    WordsFeature | CharactersFeature | JiebaFeature | BpeFeature | WordPieceFeature, Field(discriminator="encode")
-]
-"""A feature of tokens, by its encoding."""
+Tokens = WordsFeature | CharactersFeature | JiebaFeature | BpeFeature | WordPieceFeature
+"""A feature of tokens."""
 
 
 class BlocksConfig(Section):

@@ -48,14 +48,7 @@ def confusion_counts(labels: Indices, predicted: Indices, *, num_classes: int) -
     in length, or where an index is not a class.
     """
     labels, predicted = np.asarray(labels), np.asarray(predicted)
-    if labels.ndim != 1 or labels.shape != predicted.shape:
-        raise ContractError(
-            _STAGE,
-            expected="one label and one prediction for each row",
-            found=f"labels of shape {labels.shape} and predictions of shape {predicted.shape}",
-            remedy="Predict for exactly the rows that carry the labels.",
-        )
-    _refuse_empty(labels.size)
+    refuse_unpaired(labels, predicted)
     for name, values in (("label", labels), ("prediction", predicted)):
         _refuse_unknown_class(name, values, num_classes)
     cells = labels.astype(np.int64) * num_classes + predicted.astype(np.int64)
@@ -148,6 +141,18 @@ def _ratio(numerator: Counts, denominator: Counts) -> Floats:
     """numerator / denominator, 0 where there is nothing to divide by."""
     empty = denominator == 0
     return np.where(empty, 0.0, numerator / np.where(empty, 1, denominator))
+
+
+def refuse_unpaired(labels: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> None:
+    """Raises ContractError unless there are rows, (N,) labels and (N,) predictions."""
+    if labels.ndim != 1 or labels.shape != predicted.shape:
+        raise ContractError(
+            _STAGE,
+            expected="one label and one prediction for each row",
+            found=f"labels of shape {labels.shape} and predictions of shape {predicted.shape}",
+            remedy="Predict for exactly the rows that carry the labels.",
+        )
+    _refuse_empty(labels.size)
 
 
 def _refuse_empty(num_rows: int) -> None:

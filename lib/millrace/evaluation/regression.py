@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from millrace.errors import ContractError
 from millrace.evaluation.intervals import mean_interval, median_interval
-from millrace.evaluation.metrics import Metric
+from millrace.evaluation.metrics import Metric, refuse_unpaired
 
 Numbers = npt.NDArray[np.floating[Any]]
 Interval = tuple[float, float] | None
@@ -54,20 +54,7 @@ def _roots(interval: Interval) -> Interval:
 
 
 def _check(labels: Numbers, predicted: Numbers) -> None:
-    if labels.ndim != 1 or labels.shape != predicted.shape:
-        raise ContractError(
-            _STAGE,
-            expected="one label and one prediction for each row",
-            found=f"labels of shape {labels.shape} and predictions of shape {predicted.shape}",
-            remedy="Predict for exactly the rows that carry the labels.",
-        )
-    if labels.size == 0:
-        raise ContractError(
-            _STAGE,
-            expected="at least one row to evaluate",
-            found="none",
-            remedy="Give the split some rows: see split.fractions and split.test in the pipeline.",
-        )
+    refuse_unpaired(labels, predicted)
     for name, values in (("label", labels), ("prediction", predicted)):
         if not np.isfinite(values).all():
             row = int(np.argmin(np.isfinite(values)))

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from millrace.config.tokens import BpeFeature, TokensConfig, WordPieceFeature
+from millrace.config.tokens import BpeFeature, Tokens, WordPieceFeature
 from millrace.contracts.cutting import texts_of
 from millrace.contracts.tokenizer import SavedTokenizer
 from millrace.fit.vocabulary import cutter_of, fit_vocabulary, token_counts
@@ -20,7 +20,7 @@ _WORDPIECE_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BUCKET_DIGITS = 4  # hex digits of a hash: 65,536 buckets, so that what is collected beyond the sample is a sliver of the data
 
 
-def fit_tokens(rows: DataFrame, *, feature: TokensConfig, boundary_token: str | None = None) -> SavedTokenizer:
+def fit_tokens(rows: DataFrame, *, feature: Tokens, boundary_token: str | None = None) -> SavedTokenizer:
     """The tokenizer of a feature, fitted on `rows`: those of the train split, with row_id. Runs one or two Spark jobs."""
     if isinstance(feature, BpeFeature | WordPieceFeature):
         limits = {"max_rows": feature.sample_rows, "max_bytes": feature.sample_bytes}

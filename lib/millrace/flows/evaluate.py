@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.contracts.features import FittedFeatures
-from millrace.contracts.inputs import as_input
 from millrace.errors import QualityError
 from millrace.evaluation.metrics import Metric, classification_metrics, confusion_counts, log_loss
 from millrace.evaluation.regression import regression_metrics
@@ -39,6 +39,7 @@ from millrace.lake.read import read_version
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.reader import read_in_order
 from millrace.transforms.encode import LABEL
+from millrace.transforms.encoding import graph_inputs
 
 SPLIT = "test"
 _BATCH_ROWS = 1024
@@ -115,20 +116,19 @@ class TestSplit:
             yield batch.columns["row_id"], batch.columns[LABEL], batch.columns
 
     def _raw(self, features: FittedFeatures) -> Iterator[TestRows]:
-        table = self._silver([column.name for column in features.inputs])
-        row_ids = table.column("row_id").combine_chunks()
+        row_ids = self._silver.column("row_id").combine_chunks()
         for found, labels, _ in self._gold([]):
             places = pc.index_in(pa.array(found, pa.string()), value_set=row_ids)
             assert places.null_count == 0, "gold has a row that silver does not have"
-            rows = table.take(places)
-            inputs = {
-                column.name: as_input(rows.column(column.name).combine_chunks(), column.dtype) for column in features.inputs
-            }
-            yield TestRows(found, labels, inputs)
+            (rows,) = self._silver.take(places).combine_chunks().to_batches()
+            yield TestRows(found, labels, graph_inputs(rows, features))
 
-    def _silver(self, columns: list[str]) -> pa.Table:
-        """The test rows of the version of silver that gold was made of."""
-        name, wanted = silver(self.context.config.name), ["row_id", *columns]
+    @cached_property
+    def _silver(self) -> pa.Table:
+        """The test rows of the version of silver that gold was made of: row_id and what the features take. Read once."""
+        assert self.fitted.features is not None
+        name = silver(self.context.config.name)
+        wanted = ["row_id", *[column.name for column in self.fitted.features.inputs]]
         version = entry_of_gold(self.context, Ledger.read(self.context.lake), self.gold_version).output(name)
         assert version is not None
         if self.context.contract.upsert:  # deletion vectors are for Spark alone

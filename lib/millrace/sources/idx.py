@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
+from millrace.sources.opening import damaged
 from millrace.sources.reader import REJECTS
 
 SUFFIXES = ("-ubyte", "-ubyte.gz")
@@ -151,7 +152,7 @@ def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
         )
     num_rows, *shape = struct.unpack(f">{num_dimensions}I", _exactly(stream, 4 * num_dimensions, path))
     if not 0 < math.prod(shape) <= _BATCH_BYTES:
-        raise _damaged(path, f"images of {' x '.join(map(str, shape))}")
+        raise damaged(path, f"images of {' x '.join(map(str, shape))}")
     return [num_rows, *shape]
 
 
@@ -159,9 +160,9 @@ def _exactly(stream: IO[bytes], num_bytes: int, path: str) -> bytes:
     try:
         data = stream.read(num_bytes)
     except (EOFError, OSError, zlib.error) as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
     if len(data) != num_bytes:
-        raise _damaged(path, f"it ends {num_bytes - len(data)} bytes early")
+        raise damaged(path, f"it ends {num_bytes - len(data)} bytes early")
     return data
 
 
@@ -169,15 +170,6 @@ def _at_end(stream: IO[bytes], path: str) -> None:
     try:
         more = stream.read(1)
     except (EOFError, OSError, zlib.error) as error:
-        raise _damaged(path, str(error)) from None
+        raise damaged(path, str(error)) from None
     if more:
-        raise _damaged(path, "it is longer than its header says")
-
-
-def _damaged(path: str, what: str) -> SourceError:
-    return SourceError(
-        "ingest",
-        expected=f"a whole file at {path}",
-        found=f"that it is damaged ({what})",
-        remedy="Fetch it again, then run the night again.",
-    )
+        raise damaged(path, "it is longer than its header says")

@@ -17,7 +17,21 @@ _ZST_WINDOW_BYTES = 128 * 1024**2
 _READY_BYTES = 1024**2
 
 
-class Bz2:
+class _Piece:
+    """What bz2's and zstandard's decoders have in common."""
+
+    _decoder: Any
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._decoder.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._decoder.unused_data)
+
+
+class Bz2(_Piece):
     """A bz2 stream."""
 
     piece_bytes = _READ_BYTES
@@ -26,22 +40,14 @@ class Bz2:
         self._decoder = bz2.BZ2Decompressor()
 
     @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
-
-    @property
     def needs_input(self) -> bool:
-        return self._decoder.needs_input
+        return bool(self._decoder.needs_input)
 
     def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data, _READY_BYTES)
+        return bytes(self._decoder.decompress(data, _READY_BYTES))
 
 
-class Zst:
+class Zst(_Piece):
     """A zstd frame."""
 
     needs_input = True
@@ -50,16 +56,8 @@ class Zst:
     def __init__(self) -> None:
         self._decoder = zstandard.ZstdDecompressor(max_window_size=_ZST_WINDOW_BYTES).decompressobj()
 
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._decoder.unused_data
-
     def unpack(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data)
+        return bytes(self._decoder.decompress(data))
 
 
 class Members(io.RawIOBase):
