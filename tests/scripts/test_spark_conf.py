@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from millrace.flows.batches import BATCH_BYTES, KEY
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +29,7 @@ def test_each_profile_has_delta_utc_and_no_machine_in_it(name: str) -> None:
     assert found["spark.sql.catalog.spark_catalog"] == "org.apache.spark.sql.delta.catalog.DeltaCatalog"
     assert found["spark.sql.session.timeZone"] == "UTC"
     assert found["spark.sql.codegen.hugeMethodLimit"] == "8000"
+    assert int(found[KEY]) == BATCH_BYTES
     assert "spark.sql.ansi.enabled" not in found
     assert [value for value in found.values() if re.match(r"(file:)?/", value)] == []
 

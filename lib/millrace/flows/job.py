@@ -22,6 +22,7 @@ from millrace.config.load import load_pipeline
 from millrace.config.places import Places
 from millrace.contracts.table import load_contract
 from millrace.errors import MillraceError, find_in
+from millrace.flows.batches import bound_batches
 from millrace.flows.check import check_pipeline
 from millrace.flows.context import Context, Flow, check_night, make_run
 from millrace.flows.progress import spark_progress
@@ -138,11 +139,12 @@ class _Job:
 
     def spark(self) -> SparkSession:
         """The session, opened at the first call."""
+        assert self._context is not None
         if self._spark is None:
             observe.progress("starting Spark")
-            assert self._context is not None
             self._spark = open_spark(self._context.run.run_id)
             observe.clear_progress()
+        bound_batches(self._spark, self._context.config, self._context.contract)
         return self._spark
 
     def close(self) -> None:
