@@ -40,6 +40,31 @@ def test_files(tmp_path: Path) -> None:
     assert CSV.find(str(root)) == list_files(str(root), csv.SUFFIXES)
 
 
+@pytest.mark.parametrize(
+    ("names", "path", "found"),
+    [
+        (("a.csv", "b.csv.br"), "", "b.csv.br"),
+        (("a.csv", "c/d.csv.xz", "c/e.csv.zstd"), "", "c/d.csv.xz, and 1 more"),
+        (("a.csv", "b.csv.gz.gz"), "", "b.csv.gz.gz"),
+        (("a.csv.lz4",), "a.csv.lz4", "a.csv.lz4"),
+        (("a.csv", "b.7z"), "*", "b.7z"),
+    ],
+)
+def test_files_that_are_compressed_otherwise_are_not_passed_over(
+    tmp_path: Path, names: tuple[str, ...], path: str, found: str
+) -> None:
+    for name in (*names, "_c.csv.br", "notes.br" if not path else "_notes.br"):
+        write_file(tmp_path / name, "x")
+    with pytest.raises(SourceError) as caught:
+        CSV.find(str(tmp_path / path))
+    assert str(caught.value) == (
+        f"ingest: expected names that end in .csv, .csv.gz, .csv.bz2, .csv.zst, .csv.zip; found {tmp_path}/{found}, "
+        "compressed in a way that is not read. "
+        "Unpack what is compressed otherwise, compress it as one of these, or move it out of source.path."
+    )
+    assert not caught.value.retry
+
+
 def test_files_are_identified_by_content(tmp_path: Path) -> None:
     path = write_file(tmp_path / "a.csv.gz", "id\n")
     content = Path(path).read_bytes()

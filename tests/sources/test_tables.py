@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from delta import DeltaTable
+from py4j.protocol import Py4JJavaError
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -239,6 +241,93 @@ def test_no_database_and_no_driver(spark: SparkSession, tmp_path: Path) -> None:
         "ingest: expected to read t from jdbc:nobody://localhost/x; found java.sql.SQLException: No suitable driver. Put the "
         "driver's jar on Spark's class path (spark.jars), and name its class by source.driver."
     )
+
+
+@pytest.fixture(scope="module")
+def locked(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database that asks for a password."""
+    path = tmp_path_factory.mktemp("derby") / "locked"
+    jvm = spark.sparkContext._jvm
+    jvm.java.lang.Class.forName("org.apache.derby.iapi.jdbc.AutoloadedDriver")
+    connection = jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:{path};create=true", "miller", "w4ter-wheel")
+    properties = {
+        "derby.user.miller": "w4ter-wheel",
+        "derby.authentication.provider": "BUILTIN",
+        "derby.connection.requireAuthentication": "true",
+    }
+    run = connection.createStatement()
+    run.execute("CREATE TABLE things (id INT)")
+    for name, value in properties.items():
+        run.execute(f"CALL SYSCS_UTIL.SYSCS_SET_DATABASE_PROPERTY('{name}', '{value}')")
+    connection.close()
+    with suppress(Py4JJavaError):  # that it has shut down; it asks from its next start on
+        jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:{path};shutdown=true", "miller", "w4ter-wheel")
+    return f"jdbc:derby:{path}"
+
+
+@pytest.mark.parametrize(("password", "is_right"), [("w4ter-wheel", True), ("w4ter-whale", False), ("Reason", False)])
+def test_a_database_that_asks_for_a_password(
+    spark: SparkSession, locked: str, monkeypatch: pytest.MonkeyPatch, password: str, is_right: bool
+) -> None:
+    monkeypatch.setenv("SHOP_USER", "miller")
+    monkeypatch.setenv("SHOP_PASSWORD", password)
+    contract = make_contract({"id": {"type": "int"}})
+    source = jdbc(locked, table="THINGS", **{"user_from": "env:SHOP_USER", "password_from": "env:SHOP_PASSWORD"})
+    source.check([locked], contract)
+    if is_right:
+        assert source.rows(spark, [locked], contract).collect() == []
+        return
+    with pytest.raises(SourceError) as caught:
+        source.rows(spark, [locked], contract)
+    kind, reason = "java.sql.SQLNonTransientConnectionException", "Reason: Invalid authentication.."
+    assert str(caught.value).replace(locked, "URL") == (
+        f"ingest: expected to read THINGS from URL; found {kind}: Connection authentication failure "
+        f"occurred. {reason.replace(password, '***')}. "
+        "Check source.user_from and source.password_from."
+    )
+    assert not caught.value.retry
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "found", "remedy", "retry"),
+    [
+        (
+            "jdbc:derby:DIRECTORY/gone",
+            "org.apache.derby.iapi.jdbc.AutoloadedDriver",
+            "java.sql.SQLException: Database 'DIRECTORY/gone' not found.",
+            "Check source.path, table and query.",
+            False,
+        ),
+        (
+            "jdbc:hive2://127.0.0.1:1/shop",
+            "org.apache.hive.jdbc.HiveDriver",
+            "java.sql.SQLException: Could not open client transport with JDBC Uri: jdbc:hive2://127.0.0.1:1/shop: "
+            "java.net.ConnectException: Connection refused",
+            "See that the database runs and can be reached from here; then run the night again.",
+            True,
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_reached(
+    spark: SparkSession,
+    tmp_path: Path,
+    credentials: dict[str, str],
+    url: str,
+    driver: str,
+    found: str,
+    remedy: str,
+    retry: bool,
+) -> None:
+    """One that is not there, and one behind a port where nobody listens."""
+    url = url.replace("DIRECTORY", str(tmp_path))
+    with pytest.raises(SourceError) as caught:
+        jdbc(url, table="THINGS", driver=driver, **credentials).rows(spark, [url], DERBY_CONTRACT)
+    assert message(caught, tmp_path).replace("PATH", "DIRECTORY") == (
+        f"ingest: expected to read THINGS from {url.replace(str(tmp_path), 'DIRECTORY')}; found {found}. {remedy}"
+    )
+    assert caught.value.retry is retry
+    assert "w4ter-wheel" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

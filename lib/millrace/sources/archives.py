@@ -20,11 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, cast
 
-import fsspec
-
 from millrace.config.file_sources import ArchiveLimits
 from millrace.errors import MillraceError, SecurityError, SourceError
-from millrace.sources.opening import Limits, damaged, decompress, unreadable
+from millrace.sources.opening import Limits, damaged, decompress, open_file
 
 _COMPRESSIONS = {
     ".tar": None,
@@ -72,12 +70,8 @@ def check_archive(path: str, limits: ArchiveLimits) -> None:
 
 
 def _walk(path: str, limits: ArchiveLimits, *, with_content: bool) -> Iterator[Member]:
-    try:
-        file = cast(IO[bytes], fsspec.open(path, "rb", compression=None).open())
-    except OSError as error:
-        raise unreadable(path, error) from None
     guard = _Guard(path, limits)
-    with file:
+    with open_file(path) as file:
         try:
             if path.endswith(".zip"):
                 yield from _zip(file, guard, with_content)

@@ -10,24 +10,45 @@ import fsspec
 
 from millrace.errors import SourceError
 from millrace.lake.ledger import RawFile
+from millrace.sources.opening import COMPRESSIONS, unreadable
+
+UNREAD = (".7z", ".Z", ".br", ".bzip2", ".gzip", ".lz4", ".lzma", ".lzo", ".rar", ".snappy", ".sz", ".xz", ".zlib", ".zstd")
+"""Ends of names that say that a file is compressed in a way, or called in one, that nothing here reads."""
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
     """The files at `path` (a file, a directory or a glob), sorted; none where nothing is there.
 
     Of a directory only names that end in one of `suffixes` count. A name that ends in .tmp, or starts with `.` or `_` (or is in a
-    directory whose name does, as Spark's _temporary), is a file in the making and passed over.
+    directory whose name does, as Spark's _temporary), is a file in the making and passed over. Raises SourceError for a file that
+    would count if it were not compressed in another way than those that are read.
     """
     files, root = fsspec.core.url_to_fs(path)
-    if files.isfile(root):
-        found = [root]
-    elif files.isdir(root):
-        found = [name for name in files.find(root) if name.endswith(suffixes)]
+    is_directory = files.isdir(root)
+    if is_directory:
+        found = list(files.find(root))
     else:
-        found = [name for name in files.glob(root) if files.isfile(name)]
-    base = root if files.isdir(root) else re.split(r"[*?[]", root)[0].rpartition("/")[0]  # what the user has named is not judged
+        found = [root] if files.isfile(root) else [name for name in files.glob(root) if files.isfile(name)]
+    base = root if is_directory else re.split(r"[*?[]", root)[0].rpartition("/")[0]  # what the user has named is not judged
     kept = [name for name in found if not is_in_the_making(name.removeprefix(base))]
+    unread = UNREAD
+    if is_directory:
+        unread = tuple(suffix + packed for suffix in suffixes for packed in (*UNREAD, *COMPRESSIONS))
+    _refuse([name for name in kept if name.endswith(unread) and not name.endswith(suffixes)], suffixes)
+    if is_directory:
+        kept = [name for name in kept if name.endswith(suffixes)]
     return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
+
+
+def _refuse(names: list[str], suffixes: tuple[str, ...]) -> None:
+    if names:
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        raise SourceError(
+            "ingest",
+            expected=f"names that end in {', '.join(suffixes)}",
+            found=f"{min(names)}{more}, compressed in a way that is not read",
+            remedy="Unpack what is compressed otherwise, compress it as one of these, or move it out of source.path.",
+        )
 
 
 def is_in_the_making(name: str) -> bool:
@@ -55,7 +76,5 @@ def _identify(path: str) -> RawFile:
                 digest.update(block)
                 num_bytes += len(block)
     except OSError as error:
-        raise SourceError(
-            "ingest", expected=f"to read {path}", found=error.strerror or str(error), remedy="Check its permissions."
-        ) from None
+        raise unreadable(path, error) from None
     return RawFile(path, num_bytes, digest.hexdigest())

@@ -6,21 +6,18 @@ each dimension as a big-endian 32-bit integer, then the data in C order.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
-from millrace.sources.opening import damaged
+from millrace.sources.opening import damaged, open_raw
 from millrace.sources.reader import REJECTS
 
 SUFFIXES = ("-ubyte", "-ubyte.gz")
@@ -91,7 +88,7 @@ def check(pair: tuple[str, str], contract: TableContract) -> None:
         )
     counts = []
     for path, num_dimensions in zip(pair, (3, 1), strict=True):
-        with _open(path) as stream:
+        with open_raw(path) as stream:
             counts.append(_header(stream, path, num_dimensions)[0])
     if counts[0] != counts[1]:
         raise SourceError(
@@ -107,37 +104,29 @@ def read(pair: tuple[str, str], contract: TableContract) -> Iterator[pa.RecordBa
     schema = arrow_schema(contract)
     images_path, labels_path = pair
     subset = images_path.rpartition("/")[2].partition(_IMAGES)[0]
-    with _open(labels_path) as stream:
-        (num_rows,) = _header(stream, labels_path, 1)
-        labels = np.frombuffer(_exactly(stream, num_rows, labels_path), np.uint8)
-        _at_end(stream, labels_path)
-    with _open(images_path) as stream:
-        num_rows, *shape = _header(stream, images_path, 3)
+    with open_raw(labels_path) as labels, open_raw(images_path) as images:
+        _header(labels, labels_path, 1)  # as many as images: `check`
+        num_rows, *shape = _header(images, images_path, 3)
         num_bytes = math.prod(shape)
         batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // num_bytes))
         for start in range(0, num_rows, batch_rows):
             rows = min(batch_rows, num_rows - start)
-            data = _exactly(stream, rows * num_bytes, images_path)
+            data = _exactly(images, rows * num_bytes, images_path)
             offsets = pa.py_buffer(np.arange(0, (rows + 1) * num_bytes, num_bytes, dtype=np.int32))
             columns = {
                 "subset": pa.array([subset] * rows),
                 "index": pa.array(np.arange(start, start + rows)),
                 "image": pa.Array.from_buffers(pa.binary(), rows, [None, offsets, pa.py_buffer(data)]),
-                "digit": pa.array(labels[start : start + rows]),
+                "digit": pa.array(np.frombuffer(_exactly(labels, rows, labels_path), np.uint8)),
                 "_source_file": pa.array([images_path] * rows),
             }
             arrays = [
                 columns[field.name].cast(field.type) if field.name in columns else pa.nulls(rows, field.type) for field in schema
             ]
             yield pa.record_batch(arrays, schema=schema)
-        _at_end(stream, images_path)
-
-
-def _open(path: str) -> IO[bytes]:
-    raw: IO[bytes] = fsspec.open(path, "rb", compression=None).open()
-    if path.endswith(".gz"):
-        return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    return raw
+        for stream, path in ((labels, labels_path), (images, images_path)):
+            if stream.read(1):
+                raise damaged(path, "it is longer than its header says")
 
 
 def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
@@ -157,19 +146,7 @@ def _header(stream: IO[bytes], path: str, num_dimensions: int) -> list[int]:
 
 
 def _exactly(stream: IO[bytes], num_bytes: int, path: str) -> bytes:
-    try:
-        data = stream.read(num_bytes)
-    except (EOFError, OSError, zlib.error) as error:
-        raise damaged(path, str(error)) from None
+    data = stream.read(num_bytes)
     if len(data) != num_bytes:
         raise damaged(path, f"it ends {num_bytes - len(data)} bytes early")
     return data
-
-
-def _at_end(stream: IO[bytes], path: str) -> None:
-    try:
-        more = stream.read(1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise damaged(path, str(error)) from None
-    if more:
-        raise damaged(path, "it is longer than its header says")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import pyarrow as pa
 
@@ -12,18 +10,16 @@ from millrace.config.file_sources import ImagesSource
 from millrace.contracts.table import TableContract
 from millrace.errors import ContractError
 from millrace.sources import members, pictures
-from millrace.sources.members import Members
-from millrace.sources.rows import row_schema
+from millrace.sources.members import Decode, Members, MembersReader
 
 RULES = (*members.RULES, *pictures.RULES)
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 
 
 @dataclass(frozen=True)
-class ImagesReader:
-    """Pictures as a `FileReader`."""
+class ImagesReader(MembersReader):
+    """Pictures as a `FileReader`: the bytes of tensors."""
 
-    members: Members
     resize: str
     max_pixels: int
     rules: tuple[str, ...] = RULES
@@ -34,28 +30,14 @@ class ImagesReader:
         found = Members(config.pattern, config.content, _SUFFIXES, config.limits)
         return cls(found, config.resize, config.max_pixels)
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The pictures' and archives'."""
-        return self.members.all_suffixes
+    def kind(self, contract: TableContract) -> pa.DataType:  # noqa: ARG002
+        """Bytes."""
+        return pa.binary()
 
-    def units(self, paths: Sequence[str]) -> list[tuple[str, ...]]:
-        """See `Members.units`."""
-        return self.members.units(paths)
-
-    def check(self, unit: tuple[str, ...], contract: TableContract) -> None:
-        """See `Members.check`. Raises ContractError where the column has no tensor that pictures fit."""
-        self.members.check(unit, contract)
-        self._shape(contract)
-
-    def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """What the paths say as text, the tensor's bytes."""
-        return row_schema(contract, {self.members.content: pa.binary()})
-
-    def read(self, unit: tuple[str, ...], contract: TableContract) -> Iterator[pa.RecordBatch]:
-        """One row per picture."""
-        decode = partial(pictures.decode, shape=self._shape(contract), resize=self.resize, max_pixels=self.max_pixels)
-        return self.members.read(unit, contract, pa.binary(), lambda content: decode(content).tobytes())
+    def decoder(self, contract: TableContract) -> Decode:
+        """To the tensor's shape. Raises ContractError where the column has none that pictures fit."""
+        shape = self._shape(contract)
+        return lambda content: pictures.decode(content, shape=shape, resize=self.resize, max_pixels=self.max_pixels).tobytes()
 
     def _shape(self, contract: TableContract) -> tuple[int, int, int]:
         tensor = contract.columns[self.members.content].tensor

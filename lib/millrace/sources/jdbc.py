@@ -128,6 +128,8 @@ def _refused(url: str, what: str, error: Py4JJavaError | PySparkException, passw
         remedy = "Put the driver's jar on Spark's class path (spark.jars), and name its class by source.driver."
     elif state.startswith("28") or state == "08004":
         remedy = "Check source.user_from and source.password_from."
+    elif is_connection:
+        remedy = "See that the database runs and can be reached from here; then run the night again."
     else:
         remedy = "Check source.path, table and query."
     return SourceError(
@@ -147,7 +149,7 @@ def _root(error: Py4JJavaError | PySparkException) -> tuple[str, str]:
     state = ""
     while True:
         if cause.getClass().getName().startswith("java.sql.") and not state:
-            state = cause.getSQLState() or ""
+            state = (cause.getSQLState() or "").strip()  # Hive's has a space before it
         if cause.getCause() is None or state:
             break
         cause = cause.getCause()

@@ -8,6 +8,7 @@ cannot be decoded, makes a broken row; what makes an archive refused as a whole 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,43 @@ class Members:
         except ContentError as bad:
             return broken(source_file, bad.rule, bad.reason, path if bad.record is None else bad.record)
         return Row(source_file, {**columns, self.content: value}, num_bytes=len(value) + len(path) * 2)
+
+
+@dataclass(frozen=True)
+class MembersReader(ABC):
+    """Members whose content is of one kind, as a `FileReader`."""
+
+    members: Members
+
+    @abstractmethod
+    def kind(self, contract: TableContract) -> pa.DataType:
+        """The type of what a content becomes."""
+
+    @abstractmethod
+    def decoder(self, contract: TableContract) -> Decode:
+        """What makes it of the content. Raises ContractError where the contract's column is none of the kind."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The files' and archives'."""
+        return self.members.all_suffixes
+
+    def units(self, paths: Sequence[str]) -> list[tuple[str, ...]]:
+        """See `Members.units`."""
+        return self.members.units(paths)
+
+    def check(self, unit: tuple[str, ...], contract: TableContract) -> None:
+        """See `Members.check` and `decoder`."""
+        self.members.check(unit, contract)
+        self.decoder(contract)
+
+    def arrow_schema(self, contract: TableContract) -> pa.Schema:
+        """What the paths say as text, and the content."""
+        return row_schema(contract, {self.members.content: self.kind(contract)})
+
+    def read(self, unit: tuple[str, ...], contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """One row per file."""
+        return self.members.read(unit, contract, self.kind(contract), self.decoder(contract))
 
 
 def _columns(path: str, pattern: re.Pattern[str]) -> Mapping[str, str | None] | None:

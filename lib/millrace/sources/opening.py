@@ -57,13 +57,18 @@ def open_raw(path: str, limits: Limits = DEFAULT_LIMITS, start: int = 0) -> io.B
 
     Raises SourceError, here or from any read, for a file that cannot be read, is truncated or corrupt, or unpacks to too much.
     """
+    file = open_file(path)
+    if start:
+        file.seek(start)
+    return decompress(file, path, compression_of(path), limits)
+
+
+def open_file(path: str) -> IO[bytes]:
+    """The bytes of a file as they lie there. Raises SourceError for one that is not there or may not be read."""
     try:
-        file = cast(IO[bytes], fsspec.open(path, "rb", compression=None).open())
-        if start:
-            file.seek(start)
+        return cast(IO[bytes], fsspec.open(path, "rb", compression=None).open())
     except OSError as error:
         raise unreadable(path, error) from None
-    return decompress(file, path, compression_of(path), limits)
 
 
 def decompress(file: IO[bytes], path: str, compression: str | None, limits: Limits = DEFAULT_LIMITS) -> io.BufferedReader:

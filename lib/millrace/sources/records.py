@@ -75,7 +75,11 @@ class _Source:
         self._stream, self._back, self._at = stream, b"", 0
 
     def unread(self, data: bytes) -> None:
-        self._back, self._at = data + self._back[self._at :], 0
+        begin = self._at - len(data)
+        if begin >= 0 and self._back.startswith(data, begin):  # a copy for each record of a long way back would take hours
+            self._at = begin
+        else:
+            self._back, self._at = data + self._back[self._at :], 0
 
     def read(self, size: int) -> bytes:
         data = self._back[self._at : self._at + size]

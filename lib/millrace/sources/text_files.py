@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,17 +9,16 @@ import pyarrow as pa
 from millrace.config.file_sources import FilesSource
 from millrace.contracts.table import TableContract
 from millrace.sources import members
-from millrace.sources.members import ContentError, Members
-from millrace.sources.rows import check_type, row_schema
+from millrace.sources.members import ContentError, Decode, Members, MembersReader
+from millrace.sources.rows import check_type
 
 RULES = (*members.RULES, "wrong_encoding")
 
 
 @dataclass(frozen=True)
-class TextFilesReader:
-    """Text files as a `FileReader`."""
+class TextFilesReader(MembersReader):
+    """Text files as a `FileReader`: texts, or their bytes where the contract's column is binary."""
 
-    members: Members
     encoding: str
     rules: tuple[str, ...] = RULES
 
@@ -29,31 +27,14 @@ class TextFilesReader:
         """By a pipeline's section."""
         return cls(Members(config.pattern, config.content, config.suffixes, config.limits), config.encoding)
 
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The files' and archives'."""
-        return self.members.all_suffixes
-
-    def units(self, paths: Sequence[str]) -> list[tuple[str, ...]]:
-        """See `Members.units`."""
-        return self.members.units(paths)
-
-    def check(self, unit: tuple[str, ...], contract: TableContract) -> None:
-        """See `Members.check`."""
-        self.members.check(unit, contract)
-        check_type(contract, self.members.content, ("string", "binary"))
-
-    def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """What the paths say as text, the content in the contract's type."""
-        return row_schema(contract, {self.members.content: self._kind(contract)})
-
-    def read(self, unit: tuple[str, ...], contract: TableContract) -> Iterator[pa.RecordBatch]:
-        """One row per file."""
-        kind = self._kind(contract)
-        return self.members.read(unit, contract, kind, bytes if kind == pa.binary() else self._text)
-
-    def _kind(self, contract: TableContract) -> pa.DataType:
+    def kind(self, contract: TableContract) -> pa.DataType:
+        """The contract's type."""
         return contract.columns[self.members.content].data_type.to_arrow()
+
+    def decoder(self, contract: TableContract) -> Decode:
+        """By the encoding. Raises ContractError where the column is neither string nor binary."""
+        check_type(contract, self.members.content, ("string", "binary"))
+        return bytes if self.kind(contract) == pa.binary() else self._text
 
     def _text(self, content: bytes) -> str:
         encoding = "utf-8-sig" if self.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else self.encoding

@@ -19,6 +19,8 @@ _FITS = {
     "nested": {"nested"},
 }
 """From which kind of type to which a value may go. Each cast is exact, or fails; only a double may lose digits to a float."""
+_YEARS = (-62_135_596_800, 253_402_300_800)
+"""Seconds from 1970-01-01 to the first moment of the year 1 and of the year 10000."""
 
 
 def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
@@ -49,12 +51,21 @@ def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
 def _cast(stored: pa.Array, wanted: pa.DataType) -> pa.Array:
     if types.is_string(stored.type) and not types.is_string(wanted) and not types.is_binary(wanted):
         stored = pc.utf8_trim_whitespace(stored)
+    if types.is_date(stored.type) and types.is_string(wanted):
+        _refuse_strange_years(stored)
     narrows = types.is_float64(stored.type) and types.is_float32(wanted)
     is_finer = types.is_timestamp(stored.type) and types.is_timestamp(wanted)  # what is finer than a microsecond is cut off
     values = stored.cast(wanted, safe=not narrows and not is_finer)
     if narrows and pc.any(pc.and_(pc.is_inf(values), pc.is_finite(stored))).as_py():
         raise pa.ArrowInvalid("a double that no float holds")
     return values
+
+
+def _refuse_strange_years(stored: pa.Array) -> None:
+    """Arrow writes a year beyond four digits as another one."""
+    seconds = stored.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
+    if pc.any(pc.or_(pc.less(seconds, _YEARS[0]), pc.greater_equal(seconds, _YEARS[1]))).as_py():
+        raise pa.ArrowInvalid("a date before the year 1 or after 9999")
 
 
 def _known(stored: pa.Array) -> list[int]:
