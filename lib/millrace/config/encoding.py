@@ -140,24 +140,24 @@ class OneHotFeature(_Vocabulary):
     """slot: a place of its own, the last one, where the contract lets the column be NULL. zeros: NULL is all 0."""
 
 
-class HashFeature(_Columns):
-    """Each value falls into one of `buckets` by SipHash-2-4, without a vocabulary. The ids: 0 missing, 1 to buckets."""
-
-    encode: Literal["hash"]
+class _Buckets(_Columns):
     buckets: int = Field(gt=0, le=2**30)
     seed: int = Field(default=0, ge=0, lt=2**31)
     output: Output = "one_hot"
-    """one_hot: buckets numbers, all 0 for NULL. ids: one id for each column."""
+    """one_hot: buckets numbers, of a hash all 0 for NULL. ids: one id, of a hash for each column."""
 
 
-class CrossFeature(_Columns):
+class HashFeature(_Buckets):
+    """Each value falls into one of `buckets` by SipHash-2-4, without a vocabulary. The ids: 0 missing, 1 to buckets."""
+
+    encode: Literal["hash"]
+
+
+class CrossFeature(_Buckets):
     """The columns' values together fall into one of `buckets`; NULL is a value as any other. The ids: 0 to buckets - 1."""
 
     encode: Literal["cross"]
     columns: tuple[Column, ...] = Field(min_length=2)
-    buckets: int = Field(gt=0, le=2**30)
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    output: Output = "one_hot"
 
 
 class DatetimeFeature(_Columns):

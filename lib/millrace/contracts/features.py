@@ -125,14 +125,18 @@ class VocabularyBlock(_Block):
         return len(self.values) + 2
 
 
-class HashBlock(_Block):
-    """Ids: 0 missing, else 1 + SipHash-2-4 of the text, an integer's in decimal, with the key (seed, 0) modulo `buckets`."""
+class _Buckets(_Block):
+    """What one or more columns fall into by hashing."""
 
-    kind: Literal["hash"] = "hash"
-    columns: tuple[str]
+    kind: str
+    columns: tuple[str, ...]
     buckets: int
     seed: int
     output: Output
+
+    @property
+    def _name(self) -> str:
+        return "*".join(self.columns)
 
     @property
     def width(self) -> int:
@@ -140,18 +144,25 @@ class HashBlock(_Block):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"{self.columns[0]}#{bucket}" for bucket in range(self.buckets)) if self.output == "one_hot" else ()
+        return tuple(f"{self._name}#{bucket}" for bucket in range(self.width))
 
     @property
     def id_names(self) -> tuple[str, ...]:
-        return self.columns if self.output == "ids" else ()
+        return (self._name,) if self.output == "ids" else ()
+
+
+class HashBlock(_Buckets):
+    """Ids: 0 missing, else 1 + SipHash-2-4 of the text, an integer's in decimal, with the key (seed, 0) modulo `buckets`."""
+
+    kind: Literal["hash"] = "hash"
+    columns: tuple[str]
 
     @property
     def num_values(self) -> int:
         return self.buckets + 1
 
 
-class CrossBlock(_Block):
+class CrossBlock(_Buckets):
     """Ids: 0 to buckets - 1, by hashing the hashes of the columns, from the left.
 
     c_i is column i's id, 0 for NULL, else 1 + SipHash of its text with the key (seed, i) modulo 2^31 - 1. x_0 = c_0; x_i is the
@@ -159,23 +170,6 @@ class CrossBlock(_Block):
     """
 
     kind: Literal["cross"] = "cross"
-    columns: tuple[str, ...]
-    buckets: int
-    seed: int
-    output: Output
-
-    @property
-    def width(self) -> int:
-        return self.buckets if self.output == "one_hot" else 0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        name = "*".join(self.columns)
-        return tuple(f"{name}#{bucket}" for bucket in range(self.buckets)) if self.output == "one_hot" else ()
-
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        return ("*".join(self.columns),) if self.output == "ids" else ()
 
     @property
     def num_values(self) -> int:
@@ -221,6 +215,17 @@ class FittedFeatures(_Fitted):
     def width(self) -> int:
         """D."""
         return sum(block.width for block in self.blocks)
+
+    @property
+    def number_places(self) -> dict[str, tuple[int, ...]]:
+        """Where in `features` each column stands that is a number there, neither its indicators nor one-hots, by column."""
+        places: dict[str, tuple[int, ...]] = {}
+        begin = 0
+        for block in self.blocks:
+            for place, name in enumerate(block.columns if isinstance(block, NumberBlock) else (), start=begin):
+                places[name] = (*places.get(name, ()), place)
+            begin += block.width
+        return places
 
     @property
     def id_names(self) -> tuple[str, ...]:
