@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from millrace.config.augmentation import CropConfig
 from millrace.config.load import hash_of, load_pipeline, nearest, read_yaml
 from millrace.config.models import PipelineConfig
 from millrace.config.places import Places, project_root
@@ -55,6 +56,7 @@ def test_a_file_is_read_as_it_says(places: Places) -> None:
         ("training.optimizer.schedule.scaling=off", "off"),
         ("training.class_weights={3: 2, 7: 0.5}", {"3": 2.0, "7": 0.5}),
         ("training.class_weights=balanced", "balanced"),
+        ("training.augment=[{apply: crop, padding: 1}]", (CropConfig(apply="crop", padding=1),)),
         ("model.hidden=[8, 4]", (8, 4)),
         ('split.test={where: "id = 1"}', None),
         ("source.path=s3a://bucket/a=b", "s3a://bucket/a=b"),

@@ -1,4 +1,7 @@
-"""A whole night of numbers: from CSV with gaps to exports that take the raw columns. The trainer runs in this process."""
+"""A whole night of numbers: from CSV with gaps to exports that take the raw columns, trained with noise on the numbers.
+
+The trainer runs in this process.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ PIPELINE = {
         "loss": "mse",
         "batch_size": 32,
         "epochs": 25,
+        "augment": [{"apply": "noise", "scale": 0.02}, {"apply": "noise", "column": "size", "scale": 0.02}],
         "early_stop": {"metric": "rmse", "patience": 25},
     },
     "publish": {"exports": FORMAT_NAMES},
@@ -75,6 +79,7 @@ def silver_rows(lake: Lake) -> list[dict[str, object]]:
 
 def test_a_night_of_numbers(spark: SparkSession, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def in_process(_, request, *, on_event):
+        assert [change.places for change in request.changes] == [(0, 1), (0,)]
         return train_here(request, Ranks(rank=0, world_size=1))
 
     monkeypatch.setattr("millrace.training.launch.train_on_spark", in_process)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from millrace.errors import ContractError, PlanError
+from millrace.errors import ConfigError, ContractError, PlanError
+from millrace.loading.reader import read_in_order
 from millrace.training.checkpoint import load_weights, read_checkpoint
 from millrace.training.loop import train
 from millrace.training.ranks import Ranks
@@ -60,6 +62,37 @@ def test_validation_sums_are_exact(make_request):
     result = run(make_request(epochs=1))
     accuracy = next(row["value"] for row in result.rows if (row["split"], row["metric"]) == ("validation", "accuracy"))
     assert accuracy * 297 == pytest.approx(round(accuracy * 297), abs=1e-9)
+
+
+def test_rows_that_train_are_augmented_and_those_that_validate_are_not(make_request):
+    """A whole epoch on digits that are moved, cut and lit at random; the model that results is then shown plain ones."""
+    augment = [{"apply": "crop", "padding": 1}, {"apply": "cutout", "size": 2}, {"apply": "brightness", "max_delta": 2}]
+    plain, result = run(make_request(directory="plain", epochs=1)), run(make_request(epochs=1, augment=augment))
+    assert (result.num_rows_seen, result.num_steps) == (1500, 32)
+    assert result.weight_hash != plain.weight_hash
+    rows = {(row["split"], row["metric"]): row["value"] for row in result.rows}
+    assert rows["validation", "accuracy"] > 0.3  # chance is 0.1
+    request = make_request()
+    from millrace.models.build import build_model
+
+    model = build_model(request.model, input_shape=(8, 8, 1), divisor=16.0, num_classes=10, seed=0)
+    load_weights(result.weights, model)
+    images, labels = validation_rows(request)
+    assert rows["validation", "accuracy"] == pytest.approx((model.predict(images, verbose=0).argmax(axis=1) == labels).mean())
+
+
+def validation_rows(request: TrainRequest):
+    batches = list(read_in_order(request.validation, request.columns, 100))
+    return [np.concatenate([batch.columns[name] for batch in batches]) for name in ("image", "digit")]
+
+
+def test_augmentations_that_do_not_fit_are_refused_before_anything_is_read(make_request):
+    with pytest.raises(ConfigError) as caught:
+        run(make_request(augment=[{"apply": "token_dropout", "rate": 0.1, "replacement_id": 1}]))
+    assert str(caught.value) == (
+        "config: expected training.augment.0 to change a sequence of token ids, as token_dropout does; found image, which is "
+        "uint8 of shape [8, 8, 1]. image takes noise or flip or crop or cutout or brightness: use that, or leave it out."
+    )
 
 
 def test_goes_on_from_the_last_epoch_bit_for_bit(make_request):

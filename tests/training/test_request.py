@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from millrace.config.training import TrainingConfig
+from millrace.loading.columns import ColumnSpec
 from millrace.models.target import Target
 from millrace.training.request import NOT_IN_FINGERPRINT
 
@@ -45,6 +46,20 @@ def test_settings_that_weights_do_not_depend_on(make_request, settings):
 
 def test_no_setting_is_forgotten():
     assert set(TrainingConfig.model_fields) == set(OTHERS) | BY_THE_LABEL | NOT_IN_FINGERPRINT
+
+
+def test_augmentations(make_request):
+    flips = [{"apply": "flip"}, {"apply": "flip", "vertical": 0.5}]
+    found = [make_request(augment=chosen) for chosen in ([], flips[:1], flips[1:], flips, flips[::-1])]
+    assert len({fingerprint(each) for each in found}) == 5
+    assert [type(each).from_json(each.to_json()) for each in found] == found
+
+    vector = ColumnSpec(name="features", dtype="float32", shape=(3,))
+    noise = replace(make_request(augment=[{"apply": "noise", "scale": 1}]), feature=vector, divisor=None)
+    found = [noise, *(replace(noise, places={"age": places, "fare": (2,)}) for places in ((0,), (0, 1)))]
+    assert len({fingerprint(each) for each in found}) == 3
+    assert [type(each).from_json(each.to_json()) for each in found] == found
+    assert [each.changes[0].places for each in found] == [None, (0, 2), (0, 1, 2)]
 
 
 def test_class_weights_and_model(make_request):

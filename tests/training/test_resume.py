@@ -20,13 +20,14 @@ from tests.training.resume_cases import Lineage, as_rank, goes_on_as_rank, run_o
 
 NUM_STEPS = 32  # of an epoch: 1,500 rows in batches of 48, the last of 12
 STOPS = (1, 17, 32, 33)  # the first step of an epoch, one in the middle, the last before validation, the first of the next
+AUGMENT = [{"apply": "crop", "padding": 1}, {"apply": "noise", "scale": 2.0}]
 SCHEDULE = {"name": "adam", "schedule": {"warmup_steps": 20, "decay": {"kind": "cosine"}}}
 
 
 def request_of(make_request, **settings) -> TrainRequest:
-    """Two epochs with a checkpoint after each step, and a learning rate that is another one at each."""
-    checkpoints = {"every_steps": 1, "keep": 100}
-    return make_request(epochs=2, num_workers=2, optimizer=SCHEDULE, checkpoints=checkpoints, **settings)
+    """Two epochs with a checkpoint after each step, a learning rate that is another one at each, and rows changed at random."""
+    settings = {"optimizer": SCHEDULE, "augment": AUGMENT, "checkpoints": {"every_steps": 1, "keep": 100}, **settings}
+    return make_request(epochs=2, num_workers=2, **settings)
 
 
 def global_batches(lineages: list[Lineage]) -> dict[tuple[int, int], list[str]]:

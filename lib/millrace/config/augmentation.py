@@ -11,7 +11,8 @@ from millrace.config.section import Column, Fraction, Positive, Section
 
 class _Augmentation(Section):
     column: Column | None = None
-    """Whose values change. None: the pipeline's only feature."""
+    """Whose values change. None: those of the only image or sequence; of a vector all numbers, but neither one-hots, parts of
+    dates nor indicators, which no column names either."""
 
 
 class NoiseConfig(_Augmentation):
@@ -20,7 +21,8 @@ class NoiseConfig(_Augmentation):
     apply: Literal["noise"]
     distribution: Literal["gaussian", "uniform"] = "gaussian"
     scale: float = Field(gt=0.0)
-    """gaussian: the standard deviation; uniform: dx lies between -scale and scale. In the units of the stored column."""
+    """gaussian: the standard deviation; uniform: dx lies between -scale and scale. In the units of the stored column, which for
+    numbers are those after z-score and the like."""
 
 
 class FlipConfig(_Augmentation):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer
 
+from millrace.config.augmentation import AugmentationConfig
 from millrace.config.optimizing import EarlyStopConfig, OptimizerConfig
 from millrace.config.section import OffIsAWord, Section
 
@@ -71,6 +72,9 @@ class TrainingConfig(Section):
     class_weights: ClassWeights | None = None
     """What a row counts in the loss by its class's name (1 where none is given), or balanced: the number of rows / (the number of
     classes * the class's rows). Metrics count every row once."""
+    augment: tuple[AugmentationConfig, ...] = ()
+    """What is changed at random in rows of the train split, in this order, each epoch anew: a function of seed, epoch and the
+    row's place in the epoch. Neither validation rows nor those that are evaluated are changed."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """What layers compute in; weights are float32 all the same, and so are exports (Micikevicius et al., 2018)."""
     micro_batches: NumberOrAuto = "auto"
@@ -102,3 +106,8 @@ class TrainingConfig(Section):
     """How long to wait for Spark to start the workers."""
     max_restarts: int = Field(default=2, ge=0)
     """How often a run goes on by itself from its last checkpoint, after a worker has died, fallen silent or not started."""
+
+    @model_serializer(mode="wrap")
+    def _augment_if_any(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Trainings of old keep their names: what is not augmented has the hash that it had before there was such a thing."""
+        return {name: value for name, value in inner(self).items() if name != "augment" or self.augment}

@@ -13,6 +13,7 @@ from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
 from millrace.fit.features import checked_type
+from millrace.flows.check_augment import check_augment
 from millrace.training.objective import NUMBER_LOSSES
 from millrace.transforms.check_cleaning import check_steps
 from millrace.transforms.cleaning import statistics_of
@@ -58,6 +59,7 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
     _check_order(config)
     _check_features(config, silver)
     _check_label(config, silver)
+    check_augment(config)
     shards = config.training.virtual_shards
     if shards is not None and config.training.batch_size % shards:
         found = f"{config.training.batch_size} % {shards} = {config.training.batch_size % shards}"

@@ -16,6 +16,7 @@ from millrace import observe
 from millrace.config.load import hash_of
 from millrace.errors import LakeError, QualityError
 from millrace.fit.state import FittedState
+from millrace.flows.check_augment import image_spec, vector_spec
 from millrace.flows.context import Context
 from millrace.flows.scope import sections, standing_state, state_of
 from millrace.lake import artifacts, log, protocol, small
@@ -29,7 +30,6 @@ from millrace.training.checkpoint import directory_of
 from millrace.training.class_weights import balanced_weights, named_weights
 from millrace.training.request import TrainRequest, TrainResult, resolve_index
 from millrace.transforms.encode import LABEL
-from millrace.transforms.features import FEATURES
 
 STEP = "train"
 CHECKPOINTS = "checkpoints"
@@ -101,6 +101,7 @@ def make_request(context: Context, attempt: books.Attempt) -> TrainRequest:
         class_weights=class_weights(context, version, state.classes),
         board=context.lake.artifacts(config.name, attempt.run.run_id, own_directory(context, attempt, "tensorboard")),
         target=target_of(context, version),
+        places=None if config.image_features or state.features is None else state.features.number_places,
     )
 
 
@@ -143,9 +144,9 @@ def feature_spec(context: Context, state: FittedState) -> ColumnSpec:
     """The model's input as the loader reads it: an image's bytes, or the vector of all numbers and one-hots."""
     images = context.config.image_features
     if images:
-        return ColumnSpec(name=images[0].column, dtype="uint8", shape=images[0].shape)
+        return image_spec(images[0])
     assert state.features is not None
-    return ColumnSpec(name=FEATURES, dtype="float32", shape=(state.features.width,))
+    return vector_spec(state.features.width)
 
 
 def divisor_of(context: Context) -> float | None:

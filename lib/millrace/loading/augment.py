@@ -1,21 +1,10 @@
-"""Training rows changed at random: a pure function of (seed, epoch, the row's position in the epoch, the augmentation's number).
-
-A row's position is its place in the sequence of global batches, step * G + its place in the global batch, which names one row of
-the dataset for a given plan and epoch and does not depend on the number of ranks or threads. So neither does any change.
-
-Random words are made by a counter (SplitMix64's mixer, Steele et al., 2014), not drawn in turn: a row's words do not depend on
-which rows lie beside it. Gaussian numbers are looked up in a table of quantiles, because NumPy's logarithm may round differently
-from one machine, and one place in an array, to the next.
-"""
+"""Training rows changed at random, in whole batches: a pure function of the rows and of what `draws` gives for their places."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -28,91 +17,113 @@ from millrace.config.augmentation import (
     CutoutConfig,
     FlipConfig,
     NoiseConfig,
-    TokenDropoutConfig,
 )
-from millrace.errors import PlanError
-from millrace.loading.plan import Ints, PlanSpec
+from millrace.config.load import nearest
+from millrace.errors import ConfigError
+from millrace.loading.check_augment import check_fits
+from millrace.loading.columns import ColumnSpec
+from millrace.loading.draws import Draws, key_of
+from millrace.loading.plan import Ints
 
-Words = npt.NDArray[np.uint64]
 Values = npt.NDArray[Any]
 
-SCHEME = "millrace-augment-1"  # changes whenever the same numbers would give another change
-_QUANTILES = 1 << 16
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An augmentation and what it falls on."""
+
+    config: AugmentationConfig
+    spec: ColumnSpec
+    places: tuple[int, ...] | None = None
+    """Of a vector, the numbers that change; None: all of a row."""
 
 
-@dataclass(frozen=True)
-class Draws:
-    """Random words for some rows."""
+def changes_of(
+    configs: Sequence[AugmentationConfig],
+    features: Sequence[ColumnSpec],
+    *,
+    where: str,
+    places: Mapping[str, tuple[int, ...]] | None = None,
+) -> tuple[Change, ...]:
+    """Which of the features each augmentation falls on.
 
-    key: int
-    positions: Ints
-    """(rows,) int64"""
-
-    def words(self, count: int, *, purpose: int = 0) -> Words:
-        """`count` words for each row, others for every purpose. (rows, count) uint64"""
-        key = np.uint64((self.key + purpose * 0xD1342543DE82EF95) & 0xFFFFFFFFFFFFFFFF)
-        with np.errstate(over="ignore"):
-            rows = _mixed(_mixed(self.positions.astype(np.uint64) * _GOLDEN + key) + key)
-            return _mixed(rows[:, np.newaxis] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
-
-    def fractions(self, count: int, *, purpose: int = 0) -> npt.NDArray[np.float64]:
-        """Numbers from 0 up to, not including, 1. (rows, count) float64"""
-        return np.asarray((self.words(count, purpose=purpose) >> np.uint64(11)) * 2.0**-53)
-
-    def below(self, limit: int, *, purpose: int) -> Ints:
-        """A whole number from 0 to limit - 1 for each row. (rows,) int64"""
-        return np.asarray((self.fractions(1, purpose=purpose)[:, 0] * limit).astype(np.int64))
-
-    def gaussian(self, count: int) -> npt.NDArray[np.float32]:
-        """Standard normal numbers, of 65,536 different ones. (rows, count) float32"""
-        words = self.words(-(-count // 4)).view(np.uint16)
-        return np.asarray(_quantiles()[words[:, :count]])
-
-
-def positions_of(spec: PlanSpec, shards: range, step: int) -> Ints:
-    """The positions in the epoch of the rows that a rank with these shards has in a step, in its batch's order. (rows,) int64"""
-    parts = []
-    for shard in shards:
-        rows = max(0, min(spec.rows_per_step, spec.shard_rows(shard) - step * spec.rows_per_step))
-        parts.append(step * spec.global_batch + shard * spec.rows_per_step + np.arange(rows, dtype=np.int64))
-    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
-
-
-def augment(values: Values, configs: Sequence[AugmentationConfig], *, seed: int, epoch: int, positions: Ints) -> Values:
-    """A column's rows after all of its augmentations, one after the other; `values` stay as they are.
-
-    values: (rows, *shape), of which the first `positions.size` rows are changed and the rest is padding. Flips, crops and cutout
-    take (rows, height, width, channel), token_dropout (rows, length) of integers. The result has the type and shape of
-    `values`. Raises PlanError for a shape or type that an augmentation cannot take.
+    `places`, where the only feature is a vector made of several columns, has those numbers of it that may change, by column: an
+    augmentation that names no column changes all of them. Raises ConfigError, with `where` they stand, for a column that is not
+    there and one that an augmentation does not fit.
     """
-    num_rows = positions.size
-    if not configs or not num_rows:
-        return values
-
-    changed = values[:num_rows]
+    changes = []
     for number, config in enumerate(configs):
-        changed = _one(changed, config, Draws(_key(seed, epoch, number), positions))
-    if num_rows == len(values):
-        return changed
-    return np.concatenate([changed, values[num_rows:]])
+        here = f"{where}.{number}"
+        names = list(places) if places is not None else [spec.name for spec in features]
+        chosen = _column(config, names, here, one_of_several=places is None)
+        spec = features[0] if places is not None else next(each for each in features if each.name == chosen)
+        check_fits(config, spec, here)
+        numbers = None
+        if places is not None:
+            numbers = tuple(sorted(place for name in names if chosen in (None, name) for place in places[name]))
+        changes.append(Change(config=config, spec=spec, places=numbers))
+    return tuple(changes)
 
 
-def _one(rows: Values, config: AugmentationConfig, draws: Draws) -> Values:
-    if isinstance(config, TokenDropoutConfig):
-        _check(config.apply, "a batch of sequences of integers", rows, rows.ndim == 2 and rows.dtype.kind in "iu")
-        return _token_dropout(rows, config, draws)
-    if isinstance(config, NoiseConfig | BrightnessConfig):
-        _check(config.apply, "numbers of type uint8 or float", rows, rows.dtype == np.uint8 or rows.dtype.kind == "f")
-        return _noise(rows, config, draws) if isinstance(config, NoiseConfig) else _brightness(rows, config, draws)
-    _check(config.apply, "a batch of images (rows, height, width, channel)", rows, rows.ndim == 4)
+def _column(config: AugmentationConfig, names: Sequence[str], here: str, *, one_of_several: bool) -> str | None:
+    """The column that is named, or the only one there is; None for all of a vector."""
+    if config.column in names or (config.column is None and len(names) > 1 and not one_of_several):
+        return config.column
+    if config.column is None and len(names) == 1:
+        return names[0]
+    raise ConfigError(
+        "config",
+        expected=f"{here}.column to name a feature that {config.apply} can change",
+        found="no column" if config.column is None else f"'{config.column}'",
+        remedy=nearest(config.column or "", names) if names else "Leave it out: the features have no numbers.",
+    )
+
+
+def augment(
+    columns: Mapping[str, Values],
+    changes: Sequence[Change],
+    *,
+    seed: int,
+    epoch: int,
+    positions: Ints,
+    lengths: Mapping[str, Ints] | None = None,
+) -> None:
+    """Changes a batch in place, one augmentation after the other.
+
+    `columns` by name, (rows, *shape) or (rows, bucket) of sequences with `lengths`; of each the first `positions.size` rows are
+    changed and the rest is padding, which stays. Types and shapes stay.
+    """
+    for number, change in enumerate(changes):
+        rows = columns[change.spec.name][: positions.size]
+        changed = _changed(rows, change, Draws(key_of(seed, epoch, number), positions))
+        if change.spec.is_ragged:
+            assert lengths is not None
+            known = lengths[change.spec.name][: positions.size]
+            changed = np.where(np.arange(rows.shape[1]) < known[:, np.newaxis], changed, rows)
+        rows[...] = changed
+
+
+def _changed(rows: Values, change: Change, draws: Draws) -> Values:
+    config = change.config
+    if isinstance(config, NoiseConfig):
+        return _noise(rows, config, draws, change.places)
+    if isinstance(config, BrightnessConfig):
+        return _brightness(rows, config, draws)
     if isinstance(config, FlipConfig):
         return _flip(rows, config, draws)
-    return _crop(rows, config, draws) if isinstance(config, CropConfig) else _cutout(rows, config, draws)
+    if isinstance(config, CropConfig):
+        return _crop(rows, config, draws)
+    if isinstance(config, CutoutConfig):
+        return _cutout(rows, config, draws)
+    dropped = (draws.fractions(rows.shape[1]) < config.rate) & (rows != config.pad_id)
+    return np.where(dropped, np.asarray(config.replacement_id, rows.dtype), rows)
 
 
-def _noise(rows: Values, config: NoiseConfig, draws: Draws) -> Values:
+def _noise(rows: Values, config: NoiseConfig, draws: Draws, places: tuple[int, ...] | None) -> Values:
+    if places is not None:
+        changed = rows.copy()
+        changed[:, places] = _noise(rows[:, places], config, draws, None)
+        return changed
     count = math.prod(rows.shape[1:])
     if config.distribution == "gaussian":
         delta = draws.gaussian(count) * np.float32(config.scale)
@@ -128,7 +139,8 @@ def _brightness(rows: Values, config: BrightnessConfig, draws: Draws) -> Values:
 
 def _sum(rows: Values, delta: npt.NDArray[np.float32]) -> Values:
     if rows.dtype == np.uint8:
-        return np.asarray(np.clip(np.rint(rows.astype(np.float32) + delta), 0, 255).astype(np.uint8))
+        total = rows + delta  # float32
+        return np.clip(np.rint(total, out=total), 0, 255, out=total).astype(np.uint8)
     return np.asarray((rows + delta).astype(rows.dtype))
 
 
@@ -157,37 +169,3 @@ def _cutout(rows: Values, config: CutoutConfig, draws: Draws) -> Values:
 
     square = covered(height, 1)[:, :, None] & covered(width, 2)[:, None, :]
     return np.where(square[..., None], np.zeros((), rows.dtype), rows)
-
-
-def _token_dropout(rows: Values, config: TokenDropoutConfig, draws: Draws) -> Values:
-    dropped = (draws.fractions(rows.shape[1]) < config.rate) & (rows != config.pad_id)
-    return np.where(dropped, np.asarray(config.replacement_id, rows.dtype), rows)
-
-
-def _check(name: str, expected: str, rows: Values, fits: bool) -> None:
-    if not fits:
-        raise PlanError(
-            "augment",
-            expected=f"{expected} for {name}",
-            found=f"shape {rows.shape[1:]} of {rows.dtype}",
-            remedy="Name another column, or take it out of the pipeline's augmentations.",
-        )
-
-
-def _key(seed: int, epoch: int, number: int) -> int:
-    digest = hashlib.sha256(f"{SCHEME}|{seed}|{epoch}|{number}".encode()).digest()
-    return int.from_bytes(digest[:8], "little")
-
-
-def _mixed(words: Words) -> Words:
-    words = (words ^ (words >> np.uint64(30))) * _MIX[0]
-    words = (words ^ (words >> np.uint64(27))) * _MIX[1]
-    return np.asarray(words ^ (words >> np.uint64(31)))
-
-
-@cache
-def _quantiles() -> npt.NDArray[np.float32]:
-    """The normal distribution's quantiles in the middle of 65,536 equal parts. (65536,) float32"""
-    normal = NormalDist()
-    upper = np.array([normal.inv_cdf((part + 0.5) / _QUANTILES) for part in range(_QUANTILES // 2, _QUANTILES)])
-    return np.asarray(np.concatenate([-upper[::-1], upper]), dtype=np.float32)

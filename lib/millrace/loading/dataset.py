@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from millrace import observe
-from millrace.config.load import as_config_error
+from millrace.config.augmentation import AugmentationConfig
+from millrace.config.load import as_config_error, validate
+from millrace.config.section import Section
 from millrace.config.training import LoadingConfig, TrainingConfig
 from millrace.errors import ConfigError, ContractError, PlanError
+from millrace.loading.augment import Change, changes_of
 from millrace.loading.columns import STAGE, ColumnSpec
 from millrace.loading.index import DatasetIndex
 from millrace.loading.opening import open_index
@@ -49,6 +52,12 @@ class Options(LoadingConfig):
             raise as_config_error(failure, cls, "Options") from None
 
 
+class _Augmentations(Section):
+    """What `dataset` takes as such."""
+
+    augment: tuple[AugmentationConfig, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Whole batches of one rank in an order that depends on rows, seed and epoch alone. Made by `dataset`; holds no data.
@@ -65,6 +74,8 @@ class Dataset:
     rank: int
     world_size: int
     options: Options
+    changes: tuple[Change, ...] = ()
+    """What is changed at random in each row, each epoch anew."""
 
     @property
     def version(self) -> int | None:
@@ -106,7 +117,7 @@ class Dataset:
         """The batches of one epoch, counted from 0, also of one behind the last; see `stream`."""
         _check_whole("epoch", epoch, 0, remedy="Epochs count from 0.")
         self._check_step(first_step)
-        return self._reader().batches(epoch, first_step=first_step)
+        return self._reader().batches(epoch, first_step=first_step, changes=self.changes)
 
     def tf_data(self, *, first_epoch: int = 0, first_step: int = 0, with_lengths: bool = False) -> tf.data.Dataset:
         """The same batches as tf.data, from a step of an epoch on; the first use imports TensorFlow.
@@ -123,7 +134,7 @@ class Dataset:
     def _stream(self, first_epoch: int, first_step: int) -> Iterator[Batch]:
         reader = self._reader()
         for epoch in range(first_epoch, self.epochs):
-            yield from reader.batches(epoch, first_step=first_step if epoch == first_epoch else 0)
+            yield from reader.batches(epoch, first_step=first_step if epoch == first_epoch else 0, changes=self.changes)
 
     def _check_start(self, first_epoch: int, first_step: int) -> None:
         _check_whole("first_epoch", first_epoch, 0, self.epochs, remedy=f"Epochs count from 0, and there are {self.epochs}.")
@@ -161,6 +172,7 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     partitions: Mapping[str, object] | None = None,
     rank: int = 0,
     world_size: int = 1,
+    augment: Sequence[AugmentationConfig | Mapping[str, object]] = (),
     options: Options = Options(),  # noqa: B008  # frozen
 ) -> Dataset:
     """Opens a Delta table, a Parquet file or a directory of them, local or at any address that fsspec knows.
@@ -169,7 +181,9 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
     takes every number column but the label. `batch_size` counts rows over all ranks; rank r of `world_size` gets its part of each
     batch. A Delta table is read at `version`, by default the newest now, which is said in the log and is `Dataset.version` from
     then on; ranks that share a table must name the version, or each would take what is newest when it looks. `partitions` chooses
-    by partition columns, as {"split": "train"}.
+    by partition columns, as {"split": "train"}. `augment` changes rows at random, each epoch anew, as training.augment does in a
+    pipeline file: [{"apply": "crop", "padding": 4, "column": "image"}], where a single feature need not be named. A row's changes
+    depend on seed, epoch and its place in the epoch; leave it out for rows that are evaluated.
 
     Raises LakeError where the table cannot be read, ContractError where a column is not there or needs a ColumnSpec, PlanError
     where rows, batch, ranks and memory do not fit together, ConfigError for an impossible argument.
@@ -205,8 +219,17 @@ def dataset(  # noqa: PLR0913  # all but the address have defaults
         shuffle_bytes=options.shuffle_bytes,
         dataset=index.fingerprint(),
     )
+    wishes = validate(_Augmentations, {"augment": list(augment)}, origin="dataset").augment
     opened = Dataset(
-        index=index, plan=plan, features=features, label=target, epochs=epochs, rank=rank, world_size=world_size, options=options
+        index=index,
+        plan=plan,
+        features=features,
+        label=target,
+        epochs=epochs,
+        rank=rank,
+        world_size=world_size,
+        options=options,
+        changes=changes_of(wishes, features, where="augment"),
     )
     opened._reader()  # refuses now what cannot be read
     observe.say(f"reading {opened}")

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace.config.training import LoadingConfig
+from millrace.loading.augment import Change, augment
 from millrace.loading.buffers import Buffer, assemble, make_buffer
 from millrace.loading.columns import ColumnSpec, RowGroupColumns
+from millrace.loading.draws import positions_of
 from millrace.loading.epoch import EpochPlan, Pieces
 from millrace.loading.index import DatasetIndex
 from millrace.loading.plan import PlanSpec, check_memory, shards_of_rank
@@ -75,10 +77,18 @@ class PlannedReader:
             limit_bytes=memory_limit_bytes,
         )
 
-    def batches(self, epoch: int, *, first_step: int = 0, beat: Callable[[], object] = lambda: None) -> Iterator[Batch]:
+    def batches(
+        self,
+        epoch: int,
+        *,
+        first_step: int = 0,
+        beat: Callable[[], object] = lambda: None,
+        changes: Sequence[Change] = (),
+    ) -> Iterator[Batch]:
         """The rank's batches from `first_step` to the epoch's end, one for every step; nothing before it is read.
 
         `beat` is called in the calling thread for every row group that has arrived: a slow store does not look like a hang then.
+        `changes` are made at random, by the plan's seed, the epoch and a row's place in it.
         A rank without rows in a step gets one row of weight 0, so that every rank has a batch to take part with. Raises LakeError
         and ContractError as `Readers.in_order` does.
         """
@@ -89,7 +99,10 @@ class PlannedReader:
             buffers = self._spare_buffers.pop() if self._spare_buffers else self._make_buffers()
             windows = _Windows(plan, self._shards, pieces, buffers, partial(self._next, row_groups, beat), self.readers.give_back)
             for step in range(first_step, self._spec.num_steps):
-                yield self._batch(windows, step)
+                batch = self._batch(windows, step)
+                if changes:
+                    self._augment(batch, epoch, changes)
+                yield batch
             self._spare_buffers[:] = [buffers]  # for the next epoch: fresh memory costs more time than what is copied into it
 
     @staticmethod
@@ -117,6 +130,10 @@ class PlannedReader:
         weights = np.zeros(padded, dtype=np.float32)
         weights[: rows.size] = 1.0
         return Batch(step, columns, weights, rows.size, lengths)
+
+    def _augment(self, batch: Batch, epoch: int, changes: Sequence[Change]) -> None:
+        positions = positions_of(self._spec, self._shards, batch.step)
+        augment(batch.columns, changes, seed=self._spec.seed, epoch=epoch, positions=positions, lengths=batch.lengths)
 
 
 class _Windows:

@@ -58,6 +58,7 @@ class _Trainer:
             num_threads=reader_threads(training.threads_per_worker),
             loading=training.loading,
         )
+        self._changes = request.changes
         self._model = build_model(
             request.model,
             input_shape=request.feature.shape,
@@ -131,7 +132,8 @@ class _Trainer:
         epoch = self._at.epoch + 1
         total, earlier_seconds, started = Sums(*self._at.sums), self._at.seconds, time.monotonic()
         beat = partial(self._tell, "load", epoch=epoch)
-        for batch in self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat):
+        batches = self._reader.batches(epoch - 1, first_step=self._at.step_in_epoch, beat=beat, changes=self._changes)
+        for batch in batches:
             where = f"step {batch.step + 1} of {self._plan.num_steps} in epoch {epoch}"
             sums = self._step(
                 batch.columns[feature.name],

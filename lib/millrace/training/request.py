@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 from millrace.config.network import ModelConfig
 from millrace.config.training import TrainingConfig
 from millrace.errors import PlanError
+from millrace.loading import draws
+from millrace.loading.augment import Change, changes_of
 from millrace.loading.columns import ColumnSpec
 from millrace.loading.files import read_bytes
 from millrace.loading.index import DatasetIndex
@@ -28,6 +30,8 @@ NOT_IN_FINGERPRINT = {
     *("batch_size", "seed", "virtual_shards", "shuffle_bytes"),
     # the request has what comes of it
     "class_weights",
+    # it stands there where there is some
+    "augment",
     # how far, by whom and with what care a run is done, not what comes of it
     *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints", "early_stop"),
     *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds", "max_restarts"),
@@ -61,6 +65,8 @@ class TrainRequest:
     """What a row counts in the loss, by its label; None: all the same. (num_classes,)"""
     target: Target | None = None
     """Of a number: its mean and scale in the train split, or STANDARD for its own unit; None: the label is a class."""
+    places: dict[str, tuple[int, ...]] | None = None
+    """Of a vector the places of the numbers that training.augment may change, by raw column; None: the feature is an image."""
 
     def __post_init__(self) -> None:
         fits = self.num_classes == 1 and self.class_weights is None
@@ -72,6 +78,11 @@ class TrainRequest:
     def columns(self) -> tuple[ColumnSpec, ColumnSpec]:
         """What is read of each row: the feature, and the label as int32 or float32."""
         return self.feature, ColumnSpec(name=self.label, dtype=label_dtype(self.training.loss))
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What is changed at random in training rows. Raises ConfigError where it does not fit the feature."""
+        return changes_of(self.training.augment, (self.feature,), where="training.augment", places=self.places)
 
     def plan(self, train: DatasetIndex) -> PlanSpec:
         """The plan of the run. Raises PlanError."""
@@ -101,6 +112,8 @@ class TrainRequest:
         ]
         if self.target is not None:  # left out otherwise: what a class's run was called, it is called for ever
             parts.append(asdict(self.target))
+        if self.changes:
+            parts.append([draws.SCHEME, [[change.config.model_dump(mode="json"), change.places] for change in self.changes]])
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
@@ -118,6 +131,7 @@ class TrainRequest:
             "board": self.board,
             "class_weights": self.class_weights,
             "target": None if self.target is None else asdict(self.target),
+            "places": self.places,
         }
         return json.dumps(content)
 
@@ -141,6 +155,7 @@ class TrainRequest:
             board=content["board"],
             class_weights=None if content["class_weights"] is None else tuple(content["class_weights"]),
             target=None if content["target"] is None else Target(**content["target"]),
+            places=None if content["places"] is None else {name: tuple(own) for name, own in content["places"].items()},
         )
 
 
