@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from millrace.config.cleaning import fills_forward
 from millrace.config.load import hash_of
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
@@ -56,6 +57,9 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
         changed |= {context.run.night} & set(seen)
     if changed & set(standing.nights):
         # Rows that other nights had dropped as equal to rows of a night that changes may have to come back.
+        return everything(seen)
+    if changed and min(changed) < max(standing.nights, default="") and any(fills_forward(step) for step in context.config.clean):
+        # Newer nights may have gaps that take a value of this one.
         return everything(seen)
     return Scope(tuple(sorted(changed)), False, seen, standing)
 
