@@ -29,7 +29,8 @@ Value = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, StringConstr
 
 class ForwardConfig(Section):
     """A gap takes the last value before it in time: of its own night, or of what silver has of an older one, which is then read
-    anew in these columns. A night that comes late has all nights done again."""
+    anew in these columns. Put steps that drop rows before it: silver has not what they drop. A night that comes late has all
+    nights done again."""
 
     time: Column
     """Rows are ordered by it; equal times by source file and row_id. A row without a time neither takes nor gives."""
