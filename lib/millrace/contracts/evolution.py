@@ -181,11 +181,12 @@ def is_wider(found: pa.DataType, wanted: DataType) -> bool:
 
 
 def _missing(contract: TableContract, missing: Sequence[str], where: str, place: Place) -> ContractError:
+    policy = "be null or quarantine" if all(contract.columns[name].nullable for name in missing) else "quarantine"
     return ContractError(
         "ingest",
         expected=f"the columns {', '.join(contract.columns)} in {where}",
         found=f"no {', '.join(missing)}{place.found}",
-        remedy=f"Mend {place.whole}, or the contract {contract.name}, or let its evolution.missing be null or quarantine.",
+        remedy=f"Mend {place.whole}, or the contract {contract.name}, or let its evolution.missing {policy} such {place.such}.",
     )
 
 

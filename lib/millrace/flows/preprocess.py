@@ -82,8 +82,8 @@ def leave_standing(context: Context, attempt: books.Attempt, state: FittedState)
 
 
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
-    """Does the nights of a scope; None where the rows of other nights have to be looked at again: a class has come that the
-    standing state does not have, rows give way that others were dropped as equal to, or what cleans them has to be fitted anew."""
+    """Does the nights of a scope; None where rows of other nights have to be looked at again: a class has come that the standing
+    state does not have, rows give way that others were dropped as equal to, or what cleans them has to be fitted anew."""
     with ExitStack() as stack:
 
         def keep(rows: DataFrame) -> DataFrame:

@@ -34,7 +34,7 @@ __all__ = ["Statistic", "apply_clean", "apply_fitted", "apply_run", "rules_of_cl
 
 
 def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = (), older: DataFrame | None = None) -> DataFrame:
-    """The same rows after one step that needs no statistics; `tie_break` orders rows of equal time, file and row_id, and `older` is
+    """The same rows after one step that needs no statistics; `tie_break` orders rows of equal time, file and row_id, `older` is
     what stands of older nights, whose values may be carried forward.
 
     Rows have row_id, _night, _source_file, _rule, _reason and _action besides the contract's columns.
