@@ -1,4 +1,4 @@
-"""Nights whose rows have drifted from those that the fitted state was fitted on: what stands, what stops and what is made anew."""
+"""Nights whose rows have drifted from those that the state was fitted on: what stands, what stops and what is made anew."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def test_nights_that_drift(pipelines: Pipelines, capsys: pytest.CaptureFixture[s
     assert pipelines.call(THIRD, "--set", "quality.drift.on_drift=stop") == [0, 2]
     (error,) = [line for line in capsys.readouterr().err.splitlines() if "expected" in line]
     assert error.startswith(
-        "preprocess: expected columns like those of silver/digits when it was fitted on (psi at most 0.2, quality.drift); found size "
+        "preprocess: expected columns like those of silver/digits when it was fitted on "
+        "(psi at most 0.2, quality.drift); found size "
     )
     assert error.endswith(
         ". See metrics/profiles; mend the source, fit anew (on_drift: refit), raise the limit, or exclude the column."
