@@ -204,6 +204,11 @@ def test_types(found: pa.DataType, wanted: str) -> None:
 
 def test_values_of_another_type_are_refused_where_the_contract_says_so() -> None:
     counts = {"id_is_no_bigint": 3, "name_too_long": 1}
+    with pytest.raises(ContractError) as read:
+        check_retyped(evolving(retyped="refuse"), {"column_retyped": 2, "column_added": 9}, stage="ingest")
+    assert str(read.value) == (
+        "ingest: expected values of the contract's types (evolution.retyped is refuse); found 2 rows with another. Mend the source, or the contract tiny_raw, or let its evolution.retyped quarantine such rows."
+    )
     check_retyped(evolving(), counts, stage="preprocess")
     check_retyped(evolving(retyped="refuse"), {"name_too_long": 1}, stage="preprocess")
     with pytest.raises(ContractError) as caught:
