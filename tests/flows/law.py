@@ -17,6 +17,11 @@ OWN_TO_A_RUN = ("_run_id", "run_id", "_ingested_at")
 Row = dict[str, Any]
 
 
+def errors_of(said: str) -> list[str]:
+    """The errors that a job has printed: what follows the time and the word."""
+    return [line.partition(" error   ")[2] for line in said.splitlines() if " error   " in line]
+
+
 def rows_of(lake: Lake, table: str) -> list[Row]:
     """The rows of a table's last succeeded version; none where it never came to be. Metrics: of runs' last succeeded commits."""
     if not log.exists(lake.path(table)):

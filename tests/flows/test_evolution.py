@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.flows.law import check_law, content, files_of, rows_of
+from tests.flows.law import check_law, content, errors_of, files_of, rows_of
 from tests.flows.pipelines import FIRST, SECOND, Pipelines
 
 THIRD = "2026-11-23"
@@ -141,10 +141,10 @@ def test_policies_that_nothing_would_read(pipelines: Pipelines, capsys: pytest.C
         features, split = [{"column": "text", "encode": "characters"}], {"key": ["text"], "fractions": {"train": 1.0}}
         pipelines.define("digits", {**SECTIONS, "split": split, "features": features}, format="text")
         assert pipelines.call(FIRST, steps=("ingest",)) == [2]
-        assert capsys.readouterr().err.strip() == (
+        assert errors_of(capsys.readouterr().err) == [
             f"contract: expected evolution.{name} of digits_raw to be {expected}, since text files name no columns "
             f"(csv, jsonl, json, parquet, delta, jdbc do); found {policy}. Leave it out."
-        )
+        ]
     pipelines.contract(columns={"id": {"type": "int", "nullable": False}}, key=["id"], evolution={"missing": "null"})
     assert pipelines.call(FIRST, steps=("ingest",)) == [2]
     assert "evolution.missing is null, and no column is nullable: make one so, or let it be refuse or quarantine" in (
