@@ -54,9 +54,8 @@ def look_at(
             tonight = profile(silver_rows.filter(nights.isin(list(scope.came))), columns=columns)
     reference = scope.reference if standing is None else standing.reference
     drifts = drift_of(context, reference, tonight, is_said=scope.rebuild)
-    refit = always or (
-        config.quality.drift is not None and config.quality.drift.on_drift == "refit" and any(each.drifted for each in drifts)
-    )
+    refits = config.quality.drift is not None and config.quality.drift.on_drift == "refit"
+    refit = always or (standing is not None and refits and any(each.drifted for each in drifts))
     plain = json.loads(whole.to_json())
     table = write_profiles(attempt, written, whole, drifts)
     fits_anew = refit or standing is None or reference is None
