@@ -65,7 +65,8 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     scope = find_scope(context, attempt)
     if not scope.nights and scope.standing is not None:
         return leave_standing(context, attempt, scope.standing)
-    outcome = preprocess_scope(context, attempt, scope)
+    cleans_anew = context.config.fit.refit == "always" and scope.standing is not None and scope.standing.cleaning is not None
+    outcome = None if cleans_anew else preprocess_scope(context, attempt, scope)
     if outcome is None:
         outcome = preprocess_scope(context, attempt, all_again(scope))
     assert outcome is not None
