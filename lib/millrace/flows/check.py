@@ -27,8 +27,8 @@ RESERVED = ("row_id", "split")
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
 TEXTS = ("csv", "jsonl", "json", "text", "files")
 """Formats whose raw values are texts, so that a row without a key is told by them, whatever their types come to be."""
-NAMED = ("csv", "jsonl", "json", "parquet", "delta", "jdbc")
-"""Formats whose files, objects or tables name their columns, which a contract's evolution may be about."""
+UNNAMED = ("text", "files", "images", "idx", "warc", "wet", "ts")
+"""Formats whose columns are always the same, so that a contract's evolution cannot be about them."""
 STOP_METRICS = {"class": ("loss", "accuracy"), "number": ("loss", "mae", "rmse")}
 
 
@@ -67,7 +67,7 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
 
 
 def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
-    if config.source.format not in NAMED:
+    if config.source.format in UNNAMED:
         _check_evolution(config.source.format, contract)
     if config.source.format != "csv":
         return
@@ -88,7 +88,7 @@ def _check_evolution(form: str, contract: TableContract) -> None:
             raise ConfigError(
                 "contract",
                 expected=f"evolution.{name} of {contract.name} to be refuse{' or quarantine' if name == 'added' else ''}, since "
-                f"{form} files name no columns ({', '.join(NAMED)} do)",
+                f"{form} files name no columns",
                 found=policy,
                 remedy="Leave it out.",
             )
