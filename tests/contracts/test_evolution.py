@@ -66,7 +66,7 @@ def test_what_a_reader_does(policies: dict[str, str], found: list[str], verdict:
         (
             {},
             ["id"],
-            "ingest: expected the columns id, name in a.csv; found no name in its first line. Mend the file, or the contract tiny_raw.",
+            "ingest: expected the columns id, name in a.csv; found no name in its first line. Mend the file, or the contract tiny_raw, or let its evolution.missing be null or quarantine such files.",
         ),
         (
             {},
@@ -152,7 +152,7 @@ def test_a_schema_is_reconciled_like_a_header() -> None:
     with pytest.raises(ContractError) as caught:
         reconcile_schema(evolving(), pa.schema([("id", pa.int64())]), where="a.parquet")
     assert str(caught.value) == (
-        "ingest: expected the columns id, name in a.parquet; found no name in its schema. Mend the file, or the contract tiny_raw."
+        "ingest: expected the columns id, name in a.parquet; found no name in its schema. Mend the file, or the contract tiny_raw, or let its evolution.missing be null or quarantine such files."
     )
     found = pa.schema([("id", pa.float64()), ("name", pa.string()), ("x", pa.int8())])
     assert reconcile_schema(evolving(added="quarantine"), found, where="a.parquet").rule == "column_added"
@@ -204,6 +204,11 @@ def test_types(found: pa.DataType, wanted: str) -> None:
 
 def test_values_of_another_type_are_refused_where_the_contract_says_so() -> None:
     counts = {"id_is_no_bigint": 3, "name_too_long": 1}
+    with pytest.raises(ContractError) as read:
+        check_retyped(evolving(retyped="refuse"), {"column_retyped": 2, "column_added": 9}, stage="ingest")
+    assert str(read.value) == (
+        "ingest: expected values of the contract's types (evolution.retyped is refuse); found 2 rows with another. Mend the source, or the contract tiny_raw, or let its evolution.retyped quarantine such rows."
+    )
     check_retyped(evolving(), counts, stage="preprocess")
     check_retyped(evolving(retyped="refuse"), {"name_too_long": 1}, stage="preprocess")
     with pytest.raises(ContractError) as caught:

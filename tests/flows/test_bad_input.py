@@ -139,7 +139,7 @@ def test_a_missing_column(job: Job, tmp_path: Path) -> None:
     assert (code, errors) == (
         2,
         f"ingest: expected the columns index, image, digit in {path}; found no digit in its first line. "
-        "Mend the file, or the contract digits_raw.",
+        "Mend the file, or the contract digits_raw, or let its evolution.missing quarantine such files.",
     )
 
 

@@ -384,7 +384,7 @@ def test_added_and_missing_columns(tmp_path: Path) -> None:
     assert [row["price"] for row in rows] == [None, None]
     assert failure(path, PARQUET, make_contract(price)) == (
         "ingest: expected the columns id, name, day, parts, price in PATH; found no price in its schema. "
-        "Mend the file, or the contract tiny_raw."
+        "Mend the file, or the contract tiny_raw, or let its evolution.missing be null or quarantine such files."
     )
 
 

@@ -95,6 +95,12 @@ def test_fitted_steps(spark: SparkSession) -> None:
         apply_fitted(rows, median, {})
 
 
+def test_the_usual_limit_of_outliers_is_the_methods() -> None:
+    given = [step_of(outliers={"columns": ["x"], **more}).options.limit for more in ({}, {"method": "iqr"}, {"method": "z"})]
+    assert given == [1.5, 1.5, 3.0]
+    assert step_of(outliers={"columns": ["x"], "method": "z", "limit": 2}).options.limit == 2.0
+
+
 def test_texts_in_one_pass(spark: SparkSession) -> None:
     rows = rows_of(spark, (1, 1.0, "ＡＢ write to a@b.com, please do"), (2, 2.0, None), (3, 3.0, "今天天气很好，我们去公园"))  # noqa: RUF001
     steps = [

@@ -28,7 +28,9 @@ Value = StrictBool | StrictInt | StrictFloat | Annotated[StrictStr, StringConstr
 
 
 class ForwardConfig(Section):
-    """A gap takes the last value before it in time."""
+    """A gap takes the last value before it in time: of its own night, or of what silver has of an older one, which is then read
+    anew in these columns. Put steps that drop rows before it: silver has not what they drop. A night that comes late has all
+    nights done again."""
 
     time: Column
     """Rows are ordered by it; equal times by source file and row_id. A row without a time neither takes nor gives."""
@@ -114,9 +116,14 @@ class OutliersConfig(Section):
     method: Literal["iqr", "z"] = "iqr"
     """iqr: beyond limit * (q3 - q1) below q1 or above q3 (Tukey, 1977); z: beyond limit deviations from the mean."""
     limit: float = Field(default=1.5, gt=0.0, allow_inf_nan=False)
-    """1.5 is usual for iqr, 3 for z."""
+    """Where none is given, 1.5 for iqr and 3 for z."""
     action: Literal["drop", "clip"] = "drop"
     """The row is dropped by rule outliers(COLUMN), or the number becomes the bound."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_is_the_methods(cls, values: Any) -> Any:
+        return {"limit": 3.0, **values} if isinstance(values, dict) and values.get("method") == "z" else values
 
 
 class FilterConfig(Section):
@@ -180,3 +187,8 @@ class CleanStep(Section):
     def options(self) -> Any:
         """What stands under it."""
         return getattr(self, self.name)
+
+
+def fills_forward(step: CleanStep) -> bool:
+    """Whether a step carries values from row to row, and so from night to night."""
+    return isinstance(step.options, FillConfig) and step.options.forward is not None

@@ -62,7 +62,8 @@ class FitConfig(Section):
 
     refit: Literal["on_drift", "always"] = "on_drift"
     """on_drift: where quality.drift.on_drift is refit and a column has drifted; always: each night that brings rows. Either way
-    gold is then written anew. A change of the config that decides about rows always fits anew."""
+    gold is then written anew, and silver where steps of `clean` are fitted. A change of the config that decides about rows always
+    fits anew; one of `quality` does not."""
 
 
 class PipelineConfig(Named):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -26,9 +26,30 @@ _WIDER = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """What names a source's columns, in the words of messages."""
+
+    found: str = " in its first line"
+    whole: str = "the file"
+    """What is mended."""
+    such: str = "files"
+    subject: str = "the file"
+    names: str = "columns"
+    is_row: bool = False
+    """Whether each row names its own, so that one may break a rule alone."""
+
+
+HEADER = Place()
+SCHEMA, OF_TABLE = Place(" in its schema"), Place(" in its columns")
+SOURCE = Place("", whole="the source")
+"""Names that the pipeline gives, for files without a header."""
+OBJECT = Place(" in one of its objects", such="rows", subject="it", names="keys", is_row=True)
+
+
+@dataclass(frozen=True)
 class Reconciled:
-    """What a reader does with a file: `missing` columns are NULL in each row, `added` go to the map `_added`, `widened` are cast
-    to the contract's type. Where `rule` is set every row of the file breaks it."""
+    """What a reader does with a file, or with an object of JSON: `missing` columns are NULL in each row, `added` go to the map
+    `_added`, `widened` are cast to the contract's type. Where `rule` is set every row of the file breaks it."""
 
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -36,34 +57,50 @@ class Reconciled:
     rule: str | None = None
     reason: str | None = None
 
+    @property
+    def broken(self) -> tuple[str, str] | None:
+        """Rule and reason; None where rows are good."""
+        return None if self.rule is None or self.reason is None else (self.rule, self.reason)
 
-def reconcile(contract: TableContract, found: Sequence[str], *, where: str, place: str = "its first line") -> Reconciled:
-    """What the contract's evolution says of a file with the columns `found`; of formats whose values are texts.
+
+def added_field(contract: TableContract) -> tuple[pa.Field, ...]:
+    """The map `_added` of a reader's rows, NULL where a row has nothing more; no field unless evolution.added is evolve."""
+    return (pa.field(ADDED, pa.map_(pa.string(), pa.string())),) if contract.evolution.added == "evolve" else ()
+
+
+def reconcile(contract: TableContract, found: Collection[str], *, where: str, place: Place = HEADER) -> Reconciled:
+    """What the contract's evolution says of a file, or of an object, with the columns `found`; of formats whose values are texts.
 
     `where` names the file and `place` the part of it that names the columns. Raises ContractError for what is refused, and for a
     column that stands twice.
     """
     missing = tuple(name for name in contract.columns if name not in found)
     added = tuple(name for name in found if name not in contract.columns)
-    _check_missing(contract, missing, where, place)
+    if missing and contract.evolution.missing == "refuse":
+        raise _missing(contract, missing, where, place)
+    needed = [name for name in missing if not contract.columns[name].nullable] if contract.evolution.missing == "null" else []
+    if needed and not place.is_row:
+        raise _needed(contract, needed, where, place)
     if len(set(found)) != len(found):
-        raise ContractError(
-            "ingest", expected=f"each column once in {where}", found=", ".join(found), remedy=f"Mend {_of_file(place)}."
-        )
+        remedy = f"Mend {place.whole}'s {place.found.removeprefix(' in its ')}."
+        raise ContractError("ingest", expected=f"each column once in {where}", found=", ".join(found), remedy=remedy)
     if added and contract.evolution.added == "refuse":
         raise ContractError(
             "ingest",
             expected=f"the columns {', '.join(contract.columns)} in {where}",
             found=f"also {', '.join(added)}",
-            remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such files.",
+            remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such {place.such}.",
         )
+    broken = None
     if added and contract.evolution.added == "quarantine":
-        reason = f"the file has columns that the contract does not have: {', '.join(added)}"
-        return Reconciled(missing, added, rule="column_added", reason=reason)
-    if missing and contract.evolution.missing == "quarantine":
-        reason = f"the file does not have columns that the contract has: {', '.join(missing)}"
-        return Reconciled(missing, added, rule="column_missing", reason=reason)
-    return Reconciled(missing, added)
+        broken = "column_added", f"has {place.names} that the contract does not have: {', '.join(added)}"
+    elif missing and contract.evolution.missing == "quarantine":
+        broken = "column_missing", f"does not have {place.names} that the contract has: {', '.join(missing)}"
+    elif needed:
+        broken = "column_missing", f"does not have {place.names} that cannot be NULL: {', '.join(needed)}"
+    if broken is None:
+        return Reconciled(missing, added)
+    return Reconciled(missing, added, rule=broken[0], reason=f"{place.subject} {broken[1]}")
 
 
 def reconcile_schema(contract: TableContract, found: pa.Schema, *, where: str) -> Reconciled:
@@ -71,7 +108,7 @@ def reconcile_schema(contract: TableContract, found: pa.Schema, *, where: str) -
 
     A column of texts is read value by value, as in a text format, unless evolution.retyped refuses it. Raises ContractError.
     """
-    verdict = reconcile(contract, found.names, where=where, place="its schema")
+    verdict = reconcile(contract, found.names, where=where, place=SCHEMA)
     kinds = {name: (found.field(name).type, column.data_type) for name, column in contract.columns.items() if name in found.names}
     policy = contract.evolution.retyped
     other = {name: kinds[name] for name in kinds if not is_same(*kinds[name])}
@@ -97,10 +134,17 @@ def reconcile_schema(contract: TableContract, found: pa.Schema, *, where: str) -
 def check_retyped(contract: TableContract, num_broken: Mapping[str, int], *, stage: str) -> None:
     """Raises ContractError where evolution.retyped is refuse and a value was not of its column's type.
 
-    `num_broken`: rows by the rule that they broke, as counted after `quality.rules`.
+    `num_broken`: rows by the rule that they broke, as counted while they were read, or after `quality.rules`.
     """
     if contract.evolution.retyped != "refuse":
         return
+    if count := num_broken.get("column_retyped", 0):
+        raise ContractError(
+            stage,
+            expected="values of the contract's types (evolution.retyped is refuse)",
+            found=f"{count} rows with another",
+            remedy=f"Mend the source, or the contract {contract.name}, or let its evolution.retyped quarantine such rows.",
+        )
     for name, column in contract.columns.items():
         count = num_broken.get(f"{name}_is_no_{column.type}", 0)
         if count:
@@ -136,24 +180,23 @@ def is_wider(found: pa.DataType, wanted: DataType) -> bool:
     return any(found == DataType(narrow).to_arrow() and wanted.kind in wide for narrow, wide in _WIDER.items())
 
 
-def _check_missing(contract: TableContract, missing: Sequence[str], where: str, place: str) -> None:
-    if not missing:
-        return
-    if contract.evolution.missing == "refuse":
-        raise ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {where}",
-            found=f"no {', '.join(missing)} in {place}",
-            remedy=f"Mend the file, or the contract {contract.name}.",
-        )
-    needed = [name for name in missing if not contract.columns[name].nullable]
-    if contract.evolution.missing == "null" and needed:
-        raise ContractError(
-            "ingest",
-            expected=f"the columns that cannot be NULL ({', '.join(needed)}) in {where}",
-            found=f"no {', '.join(needed)} in {place}",
-            remedy=f"Mend the file, let {contract.name} make them nullable, or let its evolution.missing quarantine such files.",
-        )
+def _missing(contract: TableContract, missing: Sequence[str], where: str, place: Place) -> ContractError:
+    policy = "be null or quarantine" if all(contract.columns[name].nullable for name in missing) else "quarantine"
+    return ContractError(
+        "ingest",
+        expected=f"the columns {', '.join(contract.columns)} in {where}",
+        found=f"no {', '.join(missing)}{place.found}",
+        remedy=f"Mend {place.whole}, or the contract {contract.name}, or let its evolution.missing {policy} such {place.such}.",
+    )
+
+
+def _needed(contract: TableContract, needed: Sequence[str], where: str, place: Place) -> ContractError:
+    return ContractError(
+        "ingest",
+        expected=f"the columns that cannot be NULL ({', '.join(needed)}) in {where}",
+        found=f"no {', '.join(needed)}{place.found}",
+        remedy=f"Mend {place.whole}, let {contract.name} make them nullable, or let its evolution.missing quarantine such files.",
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -175,7 +218,3 @@ def _is_same_nested(found: pa.DataType, wanted: DataType) -> bool:
     fields = [found.field(number) for number in range(found.num_fields)] if pa.types.is_struct(found) else []
     same_names = tuple(field.name for field in fields) == wanted.names
     return same_names and all(is_same(field.type, kind) for field, kind in zip(fields, wanted.inner, strict=True))
-
-
-def _of_file(place: str) -> str:
-    return place.replace("its ", "the file's ", 1)

@@ -139,16 +139,22 @@ class Reference(Section):
 
 
 class Evolution(Section):
-    """What happens when a source's columns are not the contract's. The contract stays what silver and the model see."""
+    """What happens when a source's columns are not the contract's. The contract stays what silver and the model see.
+
+    For formats whose files name columns: csv, json, jsonl, parquet, delta, jdbc. In JSON each object is looked at alone: what is
+    said of a file here is said of an object, and a column is missing where its key is (null is a value).
+    """
 
     added: Literal["refuse", "quarantine", "evolve"] = "refuse"
     """A file with columns that the contract does not have. quarantine: all its rows; evolve: bronze keeps them as texts in the
-    map `_added`, so that they are there when the contract comes to want them."""
+    map `_added`, from where silver takes them when the contract comes to have them."""
     missing: Literal["refuse", "quarantine", "null"] = "refuse"
-    """A file without one of the contract's columns. null: the column is NULL in its rows, where the contract allows that."""
+    """A file without one of the contract's columns. quarantine: all its rows; null: the column is NULL in its rows. Where the
+    contract does not allow that the file is refused, and an object of JSON quarantined."""
     retyped: Literal["refuse", "quarantine", "evolve"] = "quarantine"
     """A value, or in formats that have types a column, that is not of the contract's type. refuse: the step ends; evolve: columns
-    of a narrower type, whose values all fit, are taken."""
+    of a narrower type, whose values all fit, are taken. Values of CSV and JSON are texts: each is taken where it is one of the
+    type, and else quarantined, so that evolve is quarantine."""
 
 
 class TableContract(Named):
@@ -181,6 +187,14 @@ class TableContract(Named):
     def _upsert_has_key(self) -> TableContract:
         if self.upsert and self.key is None:
             raise ValueError("upsert needs a key, by which the row to replace is found")
+        return self
+
+    @model_validator(mode="after")
+    def _missing_columns_can_be_null(self) -> TableContract:
+        if self.evolution.missing == "null" and not any(column.nullable for column in self.columns.values()):
+            raise ValueError(
+                "evolution.missing is null, but no column is nullable; make some so, or let it be refuse or quarantine"
+            )
         return self
 
     @model_validator(mode="after")

@@ -28,6 +28,8 @@ RESERVED = ("row_id", "split")
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
 TEXTS = ("csv", "jsonl", "json", "text", "files")
 """Formats whose raw values are texts, so that a row without a key is told by them, whatever their types come to be."""
+UNNAMED = ("text", "files", "images", "idx", "warc", "wet", "ts")
+"""Formats whose columns are always the same, so that a contract's evolution cannot be about them."""
 STOP_METRICS = {"class": ("loss", "accuracy"), "number": ("loss", "mae", "rmse")}
 
 
@@ -67,6 +69,8 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
 
 
 def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
+    if config.source.format in UNNAMED:
+        _check_evolution(config.source.format, contract)
     if config.source.format != "csv":
         return
     for name, column in contract.columns.items():
@@ -74,6 +78,21 @@ def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
             found = f"{name} is {column.type}"
             raise ConfigError(
                 "contract", expected="simple types in csv", found=found, remedy="Make it a string, and parse it later."
+            )
+
+
+def _check_evolution(form: str, contract: TableContract) -> None:
+    """Files that name no columns have none too many, and none too few: a policy that nothing would ever read is refused."""
+    policies = {"added": contract.evolution.added, "missing": contract.evolution.missing}
+    idle = {"added": ("evolve",), "missing": ("null", "quarantine")}
+    for name, policy in policies.items():
+        if policy in idle[name]:
+            raise ConfigError(
+                "contract",
+                expected=f"evolution.{name} of {contract.name} to be refuse{' or quarantine' if name == 'added' else ''}, since "
+                f"{form} files name no columns",
+                found=policy,
+                remedy="Leave it out.",
             )
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.load import hash_of
+from millrace.contracts.evolution import check_retyped
 from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
 from millrace.flows.context import Context
@@ -153,6 +154,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         tagged = rows.withColumns({"row_id": F.lit(None).cast("string"), "_action": F.lit("quarantined")})
         rejected = rejects.as_quarantine(tagged, attempt)
         where = rejects.write(attempt, rejects_of_source(source.name), rejected, [context.run.night], tally)
+        check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
     refuse_changed(raw, attempt.inputs.files)

@@ -42,30 +42,39 @@ def look_at(
     config, standing = context.config, scope.standing
     always = standing is not None and config.fit.refit == "always"
     if not config.quality.profile and config.quality.drift is None:
-        return Looked(refit=always)
+        return Looked(refit=always, reference=None if standing is None or always else standing.reference)
+    columns, nights = list(context.silver.columns), F.col("_night")
     with observe.timed("profile"):
-        tonight = profile(silver_rows.filter(F.col("_night").isin(list(scope.nights))), columns=list(context.silver.columns))
-        whole = tonight
-        if standing is not None and standing.profile is not None:
-            whole = profile(silver_rows, columns=list(tonight.columns)) if recount else merge(_read(standing.profile), tonight)
-    reference = None if standing is None else standing.reference
-    drifts = drift_of(context, reference, tonight)
-    refit = always or (
-        config.quality.drift is not None and config.quality.drift.on_drift == "refit" and any(each.drifted for each in drifts)
-    )
+        whole = tonight = profile(silver_rows.filter(nights.isin(list(scope.nights))), columns=columns)
+        if standing is not None and (recount or standing.profile is None):
+            whole = profile(silver_rows, columns=columns)
+        elif standing is not None and standing.profile is not None:
+            whole = merge(_read(standing.profile), tonight)
+        if scope.reference is not None:
+            tonight = profile(silver_rows.filter(nights.isin(list(scope.came))), columns=columns)
+    reference = scope.reference if standing is None else standing.reference
+    drifts = drift_of(context, reference, tonight, is_said=scope.rebuild)
+    refits = config.quality.drift is not None and config.quality.drift.on_drift == "refit"
+    refit = always or (standing is not None and refits and any(each.drifted for each in drifts))
     plain = json.loads(whole.to_json())
     table = write_profiles(attempt, written, whole, drifts)
-    return Looked(refit, plain, plain if refit or reference is None else reference, (table,))
+    fits_anew = refit or standing is None or reference is None
+    return Looked(refit, plain, plain if fits_anew else reference, (table,))
 
 
-def drift_of(context: Context, reference: Mapping[str, Any] | None, tonight: Profile) -> tuple[Drift, ...]:
-    """How far each column is from the reference; says which have drifted. Raises QualityError where that is to stop the night."""
+def drift_of(
+    context: Context, reference: Mapping[str, Any] | None, tonight: Profile, *, is_said: bool = False
+) -> tuple[Drift, ...]:
+    """How far each column is from the reference; says which have drifted, unless all is fitted anew for it and that `is_said`.
+
+    Raises QualityError where that is to stop the night.
+    """
     config = context.config.quality.drift
     if config is None or reference is None:
         return ()
     drifts = measure(_read(reference), tonight, config=config)
     said = check_drift(drifts, config=config, stage=STEP, where=f"{silver(context.config.name)} when it was fitted on")
-    if said is not None:
+    if said is not None and not (is_said and config.on_drift == "refit"):
         observe.warn(said)
     return drifts
 

@@ -21,7 +21,7 @@ from millrace.flows.gold import Gold, rules_of_gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
 from millrace.flows.rows import Rows, drop_rules, label_rules, looks_at_other_rows, superseded_rows
-from millrace.flows.scope import STEP, Scope, everything, find_scope, sections
+from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, sections
 from millrace.lake import ledger as books
 from millrace.lake import protocol
 from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, silver
@@ -65,9 +65,10 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     scope = find_scope(context, attempt)
     if not scope.nights and scope.standing is not None:
         return leave_standing(context, attempt, scope.standing)
-    outcome = preprocess_scope(context, attempt, scope)
-    if outcome is None:  # a class has come: rows of other nights that were rejected for it have to be looked at again
-        outcome = preprocess_scope(context, attempt, everything(scope.seen))
+    cleans_anew = context.config.fit.refit == "always" and scope.standing is not None and scope.standing.cleaning is not None
+    outcome = None if cleans_anew else preprocess_scope(context, attempt, scope)
+    if outcome is None:
+        outcome = preprocess_scope(context, attempt, all_again(scope))
     assert outcome is not None
     return outcome
 
@@ -82,8 +83,8 @@ def leave_standing(context: Context, attempt: books.Attempt, state: FittedState)
 
 
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
-    """Does the nights of a scope; None, and nothing written, where the rows of other nights have to be looked at again: a class
-    has come that the standing state does not have, or rows give way that others were dropped as equal to."""
+    """Does the nights of a scope; None where rows of other nights have to be looked at again: a class has come that the standing
+    state does not have, rows give way that others were dropped as equal to, or what cleans them has to be fitted anew."""
     with ExitStack() as stack:
 
         def keep(rows: DataFrame) -> DataFrame:
@@ -108,9 +109,11 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
     gave_way = bool(nights_of_superseded)
     looked = look_at(context, attempt, scope, written_silver, silver_rows, recount=gave_way)
+    if looked.refit and made.cleaning is not None:
+        return None
     fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=gave_way)
     state = FittedState(
-        hash_of(sections(context)),
+        hash_of(deciding(context)),
         scope.seen,
         unseen.classes,
         num_silver_rows=silver_rows.count(),

@@ -28,7 +28,7 @@ from millrace.lake.layout import bronze, silver
 from millrace.lake.read import read_version
 from millrace.quality.across import across_rules, tag_across
 from millrace.quality.rules import Rule, rules_of, tag, value_rules
-from millrace.transforms.cast import CAST_FAILED, cast_columns, raw_text
+from millrace.transforms.cast import CAST_FAILED, added_text, cast_columns, raw_text
 from millrace.transforms.cleaning import apply_fitted, apply_run, rules_of_clean, statistics_of
 from millrace.transforms.deduplicate import SUPERSEDED, alike, tag_duplicates, tag_superseded
 from millrace.transforms.identity import with_row_id
@@ -91,7 +91,7 @@ class Rows:
     def _cleaned(self, rows: DataFrame, steps: Sequence[CleanStep]) -> DataFrame:
         for looks_around, run in groupby(steps, key=looks_at_other_rows):
             if not looks_around:
-                rows = apply_run(rows, list(run), tie_break=self._order)
+                rows = apply_run(rows, list(run), tie_break=self._order, older=self._standing)
                 continue
             for step in run:
                 if isinstance(step.options, NearDuplicatesConfig):
@@ -114,7 +114,10 @@ class Rows:
             rows = self._keep(rows)
         self.cleaning, figures = fit_cleaning(rows, steps, self.cleaning)
         for step in steps:
-            rows = apply_fitted(rows, step, figures) if statistics_of(step) else apply_run(rows, [step], tie_break=self._order)
+            if statistics_of(step):
+                rows = apply_fitted(rows, step, figures)
+            else:
+                rows = apply_run(rows, [step], tie_break=self._order, older=self._standing)
         return rows
 
     def _without_duplicates(self, rows: DataFrame, rule: str, columns: Sequence[str], named: Sequence[str] = ()) -> DataFrame:
@@ -142,11 +145,16 @@ def looks_at_other_rows(step: CleanStep) -> bool:
 
 
 def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:
-    """The raw rows of the scope's nights, with all columns of the contract: those that bronze is older than are NULL."""
+    """The raw rows of the scope's nights, with all columns of the contract: those that bronze is older than are texts out of the
+    map of added columns, or NULL."""
     rows = read_pinned(context, attempt, bronze(context.config.source.name)).filter(F.col("_night").isin(list(scope.nights)))
     for name, column in context.contract.columns.items():
-        if name not in rows.columns:
-            rows = rows.withColumn(name, F.lit(None).cast(spark_type(column.data_type)))
+        known = dict(rows.dtypes)
+        kept = added_text(rows, name, column)
+        if name not in known:
+            rows = rows.withColumn(name, F.lit(None).cast(spark_type(column.data_type)) if kept is None else kept)
+        elif kept is not None and known[name] == "string":
+            rows = rows.withColumn(name, F.coalesce(name, kept))
     return rows
 
 

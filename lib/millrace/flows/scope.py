@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
+from millrace.config.cleaning import fills_forward
 from millrace.config.load import hash_of
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
@@ -25,16 +28,24 @@ class Scope:
     rebuild: bool
     seen: dict[str, str]
     standing: FittedState | None
+    came: tuple[str, ...] = ()
+    """Where it was found on the way that all has to be made anew: the nights for which that was,"""
+    reference: Mapping[str, Any] | None = None
+    """and the profile that they are compared with."""
 
 
 def sections(context: Context) -> list[object]:
-    """The parts of the config that decide which rows silver and gold have."""
+    """The parts of the config that the step reads."""
+    return [context.config.quality, *deciding(context)]
+
+
+def deciding(context: Context) -> list[object]:
+    """Those of them that decide which rows silver and gold have. A changed limit alone lets stand what stands."""
     config = context.config
     return [
         config.name,
         config.source.name,
         context.contract,
-        config.quality,
         config.clean,
         config.split,
         config.features,
@@ -49,7 +60,7 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     table = bronze(context.config.source.name)
     seen = night_files(context.lake.path(table), attempt.input_version(table))
     standing = standing_state(context, attempt.ledger)
-    if standing is None or standing.sections_hash != hash_of(sections(context)):
+    if standing is None or standing.sections_hash != hash_of(deciding(context)):
         return everything(seen)
     changed = {night for night in {*seen, *standing.nights} if seen.get(night) != standing.nights.get(night)}
     if context.force:
@@ -57,12 +68,21 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     if changed & set(standing.nights):
         # Rows that other nights had dropped as equal to rows of a night that changes may have to come back.
         return everything(seen)
+    if changed and min(changed) < max(standing.nights, default="") and any(fills_forward(step) for step in context.config.clean):
+        # Newer nights may have gaps that take a value of this one.
+        return everything(seen)
     return Scope(tuple(sorted(changed)), False, seen, standing)
 
 
 def everything(seen: dict[str, str]) -> Scope:
     """All nights, made anew."""
     return Scope(tuple(sorted(seen)), True, seen, None)
+
+
+def all_again(scope: Scope) -> Scope:
+    """All nights, where doing some of them has shown that others are not right any more."""
+    reference = None if scope.standing is None else scope.standing.reference
+    return replace(everything(scope.seen), came=scope.nights, reference=reference)
 
 
 def night_files(uri: str, version: int | None) -> dict[str, str]:

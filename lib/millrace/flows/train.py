@@ -18,7 +18,7 @@ from millrace.errors import LakeError, QualityError
 from millrace.fit.state import FittedState
 from millrace.flows.check_augment import image_spec, vector_spec
 from millrace.flows.context import Context
-from millrace.flows.scope import sections, standing_state, state_of
+from millrace.flows.scope import deciding, standing_state, state_of
 from millrace.lake import artifacts, log, protocol, small
 from millrace.lake import ledger as books
 from millrace.lake.layout import EPOCHS, gold
@@ -54,7 +54,7 @@ def find_gold(context: Context, ledger: books.Ledger) -> books.Inputs:
     table = gold(context.config.name)
     version = ledger.version_of(table)
     state = standing_state(context, ledger)
-    if version is None or state is None or state.sections_hash != hash_of(sections(context)):
+    if version is None or state is None or state.sections_hash != hash_of(deciding(context)):
         raise LakeError(STEP, expected=f"rows in {table} by this config", found="none", remedy="Run jobs/preprocess.py first.")
     return books.Inputs(tables=(books.TableVersion(table, version),))
 

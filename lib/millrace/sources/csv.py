@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
+from millrace.contracts.evolution import HEADER, SOURCE, Reconciled, reconcile
 from millrace.contracts.table import TableContract
-from millrace.errors import ContractError
 from millrace.sources.blocks import TooLong
 from millrace.sources.csv_blocks import parse
 from millrace.sources.csv_dialect import RFC_4180, Dialect
@@ -58,33 +59,19 @@ class CsvReader:
 
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:
-    """Raises ContractError where the header lacks a column of the contract, or has one too many and the contract says refuse."""
+    """Raises ContractError where the contract refuses the header's columns, or those that the source names."""
     with Rows(Part(path), dialect) as rows:
-        header = rows.header
-    where, in_line, mend = (path, " in its first line", "file") if dialect.columns is None else ("the source", "", "source")
-    missing = [name for name in contract.columns if name not in header]
-    if missing:
-        raise ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {where}",
-            found=f"no {', '.join(missing)}{in_line}",
-            remedy=f"Mend the {mend}, or the contract {contract.name}.",
-        )
-    if len(set(header)) != len(header):
-        raise ContractError(
-            "ingest",
-            expected=f"each column once in {where}",
-            found=shown(", ".join(header)),
-            remedy=f"Mend the {mend}'s first line.",
-        )
-    added = [name for name in header if name not in contract.columns]
-    if added and contract.evolution.added == "refuse":
-        raise ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(contract.columns)} in {where}",
-            found=f"also {shown(', '.join(added))}",
-            remedy=f"Add them to the contract {contract.name}, or let its evolution.added quarantine such files.",
-        )
+        columns_of(_names(rows), path, contract, dialect)
+
+
+def columns_of(header: Sequence[str], path: str, contract: TableContract, dialect: Dialect) -> Reconciled:
+    """What the contract's evolution says of a file's columns. Raises ContractError for what it refuses."""
+    where, place = (path, HEADER) if dialect.columns is None else ("the source", SOURCE)
+    return reconcile(contract, header, where=where, place=place)
+
+
+def _names(rows: Rows) -> list[str]:
+    return [shown(name) for name in rows.header]
 
 
 def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
@@ -95,24 +82,27 @@ def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Ite
 def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
     """The rows of a part of a file in `text_schema`, in the file's order.
 
-    Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed).
+    Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed), ContractError where its
+    columns are refused.
     """
-    schema = text_schema(contract)
     with Rows(part, dialect) as rows:
-        judge, gathered = _Judge(rows.header, contract, dialect), Gatherer(part.path, contract, _BATCH_ROWS)
+        header = _names(rows)
+        verdict = columns_of(header, part.path, contract, dialect)
+        judge, gathered = _Judge(header, contract, dialect, verdict), Gatherer(part.path, contract, _BATCH_ROWS)
+        parsed = partial(parse, schema=gathered.schema, dialect=dialect, header=header, path=part.path, added=verdict.added)
         for block in rows.blocks():
             if isinstance(block, TooLong):
                 rows.refuse_long_line(block)
                 gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            fast = None if judge.added else parse(block, schema, dialect, header=rows.header, path=part.path)
+            fast = None if verdict.rule else parsed(block)
             if fast is None:
                 for row, text in rows.rows(block):
-                    verdict = judge.verdict(row, text)
-                    if verdict is None:
-                        gathered.add(judge.values(row), len(text))
+                    broken = judge.broken(row, text)
+                    if broken is None:
+                        gathered.add(judge.values(row), len(text), judge.added(row))
                     else:
-                        gathered.add_broken(verdict, shown(text))
+                        gathered.add_broken(broken, shown(text))
                     if gathered.is_full:
                         yield gathered.take()
                 continue
@@ -127,22 +117,28 @@ def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) 
 class _Judge:
     """What a row of Python's csv means."""
 
-    def __init__(self, header: Sequence[str], contract: TableContract, dialect: Dialect) -> None:
-        self._header, self._dialect = header, dialect
-        self.added = [name for name in header if name not in contract.columns]
-        self._places = [header.index(name) for name in contract.columns]
+    def __init__(self, header: Sequence[str], contract: TableContract, dialect: Dialect, verdict: Reconciled) -> None:
+        self._header, self._dialect, self._verdict = header, dialect, verdict
+        self._places = [header.index(name) if name in header else None for name in contract.columns]
+        self._added = {name: header.index(name) for name in verdict.added}
 
     def values(self, row: Sequence[str]) -> list[str | None]:
-        """The contract's columns."""
-        nulls = self._dialect.null_values
-        return [None if row[place] in nulls else row[place] for place in self._places]
+        """The contract's columns; None where the file does not have one."""
+        return [None if place is None else self._value(row, place) for place in self._places]
 
-    def verdict(self, row: Sequence[str], text: str) -> Verdict | None:
+    def added(self, row: Sequence[str]) -> dict[str, str | None]:
+        """The columns that the contract does not have."""
+        return {name: self._value(row, place) for name, place in self._added.items()}
+
+    def broken(self, row: Sequence[str], text: str) -> Verdict | None:
         """What is wrong with a row."""
         if len(row) != len(self._header):
             return self._dialect.verdict_of_count(len(row), self._header)
-        if self.added:
-            return "column_added", f"the file has columns that the contract does not have: {shown(', '.join(self.added))}"
+        if self._verdict.broken is not None:
+            return self._verdict.broken
         if has_marks(text):
             return self._dialect.encoding.rule, self._dialect.encoding.reason
         return None
+
+    def _value(self, row: Sequence[str], place: int) -> str | None:
+        return None if row[place] in self._dialect.null_values else row[place]

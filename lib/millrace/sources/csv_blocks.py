@@ -6,13 +6,14 @@ of its quotes opens or closes a field as RFC 4180 says and no field has a line e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from millrace.contracts.evolution import ADDED
 from millrace.sources.csv_dialect import Dialect
 
 _BOM = b"\xef\xbb\xbf"
@@ -62,12 +63,17 @@ def has_plain_quotes(block: bytes, quote: str, delimiter: str, *, allowed: bool 
     return not (num_quotes_before % 2).any()
 
 
-def parse(block: bytes, schema: pa.Schema, dialect: Dialect, *, header: Sequence[str], path: str) -> pa.RecordBatch | None:
+def parse(
+    block: bytes, schema: pa.Schema, dialect: Dialect, *, header: Sequence[str], path: str, added: Sequence[str] = ()
+) -> pa.RecordBatch | None:
     """The rows of a plain block, in its order; None where it is not plain.
 
-    schema: the contract's columns as text, then _source_file, _rule, _reason, _record.
+    schema: the contract's columns as text, _added where that may be, then _source_file, _rule, _reason, _record. `added`: columns
+    of the file that go there.
     """
-    if not is_plain(block, dialect):
+    columns = [name for name in schema.names[: -len(("_source_file", "_rule", "_reason", "_record"))] if name != ADDED]
+    taken = [name for name in (*columns, *added) if name in header]
+    if not taken or not is_plain(block, dialect):
         return None
     broken: list[tuple[int, int, str]] = []  # number of the row from 1, fields, text
 
@@ -75,7 +81,6 @@ def parse(block: bytes, schema: pa.Schema, dialect: Dialect, *, header: Sequence
         broken.append((row.number, row.actual_columns, row.text))
         return "skip"
 
-    columns = schema.names[: -len(("_source_file", "_rule", "_reason", "_record"))]
     names = [str(number) for number in range(len(header))]
     try:
         table = pa_csv.read_csv(
@@ -87,7 +92,7 @@ def parse(block: bytes, schema: pa.Schema, dialect: Dialect, *, header: Sequence
             convert_options=pa_csv.ConvertOptions(
                 check_utf8=False,
                 column_types=dict.fromkeys(names, pa.string()),
-                include_columns=[names[header.index(name)] for name in columns],
+                include_columns=[names[header.index(name)] for name in taken],
                 null_values=[] if dialect.skip_spaces else list(dialect.null_values),
                 strings_can_be_null=not dialect.skip_spaces,
                 quoted_strings_can_be_null=True,
@@ -98,13 +103,25 @@ def parse(block: bytes, schema: pa.Schema, dialect: Dialect, *, header: Sequence
     arrays = [_one(column) for column in table.columns]
     if dialect.skip_spaces:
         arrays = [_without_spaces(array, dialect.null_values) for array in arrays]
-    rejects = [pa.nulls(table.num_rows, pa.string())] * 3
-    good = pa.record_batch([*arrays, pa.repeat(path, table.num_rows), *rejects], schema=schema)
+    found, nothing = dict(zip(taken, arrays, strict=True)), pa.nulls(table.num_rows, pa.string())
+    more = [_as_map({name: found[name] for name in added}, table.num_rows)] if ADDED in schema.names else []
+    values = [found.get(name, nothing) for name in columns]
+    good = pa.record_batch([*values, *more, pa.repeat(path, table.num_rows), *[nothing] * 3], schema=schema)
     return _with_broken(good, broken, dialect, header, path) if broken else good
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _as_map(columns: Mapping[str, pa.Array], num_rows: int) -> pa.Array:
+    """Columns as one of maps, name -> value, in their order; NULL where there are none."""
+    if not columns:
+        return pa.nulls(num_rows, pa.map_(pa.string(), pa.string()))
+    by_row = np.arange(num_rows * len(columns)).reshape(len(columns), num_rows).T.ravel()  # (row, column) -> place in the columns
+    offsets = pa.array(np.arange(num_rows + 1) * len(columns), pa.int32())
+    names = pa.array(list(columns) * num_rows, pa.string())
+    return pa.MapArray.from_arrays(offsets, names, pa.concat_arrays(columns.values()).take(pa.array(by_row)))
 
 
 def _without_spaces(array: pa.Array, null_values: Sequence[str]) -> pa.Array:
@@ -124,10 +141,11 @@ def _with_broken(
         "_reason": [reason for _, reason in verdicts],
         "_record": [text.rstrip("\r\n") for _, _, text in broken],
     }
-    nothing = pa.nulls(len(broken), pa.string())
-    bad = pa.record_batch(
-        [pa.array(values[name], pa.string()) if name in values else nothing for name in good.schema.names], schema=good.schema
-    )
+    columns = [
+        pa.array(values[field.name], pa.string()) if field.name in values else pa.nulls(len(broken), field.type)
+        for field in good.schema
+    ]
+    bad = pa.record_batch(columns, schema=good.schema)
     places = np.asarray([number - 1 for number, _, _ in broken])
     order = np.empty(good.num_rows + len(broken), np.int64)
     is_bad = np.zeros(len(order), np.bool_)

@@ -31,7 +31,7 @@ class Dialect:
     @property
     def rules(self) -> tuple[str, ...]:
         """What a row may break."""
-        return ("too_few_fields", "too_many_fields", "column_added", self.encoding.rule, "line_too_long")
+        return ("too_few_fields", "too_many_fields", "column_added", "column_missing", self.encoding.rule, "line_too_long")
 
     def verdict_of_count(self, num_fields: int, header: Sequence[str]) -> Verdict:
         """For a row that has another number of fields than it should."""

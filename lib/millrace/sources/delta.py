@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from millrace.config.table_sources import DeltaSource
-from millrace.contracts.evolution import RULES, reconcile
+from millrace.contracts.evolution import RULES, reconcile_schema
 from millrace.contracts.table import TableContract
 from millrace.errors import LakeError, SourceError
 from millrace.lake import log
@@ -59,12 +59,13 @@ class DeltaTableSource:
         return tuple(_identify(address) for address in addresses)
 
     def check(self, addresses: Sequence[str], contract: TableContract) -> None:
-        """Raises ContractError where columns are missing or too many, SourceError where a file of the version is gone or cut."""
+        """Raises ContractError where the contract refuses the columns, SourceError where a file of the version is gone or cut."""
         for address in addresses:
             path, version = _split(address)
             table = _open(path, version)
-            names = [field.name for field in table.schema().fields]
-            reconcile(contract, renamed(names, contract), where=address, place="its schema")
+            found = pa.schema(table.schema().to_arrow())
+            named = zip(found, renamed(found.names, contract), strict=True)
+            reconcile_schema(contract, pa.schema([field.with_name(name) for field, name in named]), where=address)
             _check_files(path, address, _files(table))
 
     def rows(self, spark: SparkSession, addresses: Sequence[str], contract: TableContract) -> DataFrame:

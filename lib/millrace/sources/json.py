@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from millrace.contracts.evolution import OBJECT, Reconciled, reconcile
 from millrace.contracts.table import TableContract
-from millrace.errors import ContractError, SourceError
+from millrace.errors import SourceError
 from millrace.sources.blocks import MAX_ROW_BYTES, TooLong, blocks, line_too_long, lines
 from millrace.sources.encodings import Encoding, has_marks, shown
 from millrace.sources.gather import Gatherer, text_schema
@@ -40,6 +41,7 @@ class JsonOptions:
 
 
 DEFAULTS = JsonOptions()
+_USUAL = Reconciled()
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class JsonLinesReader:
         return list(paths)
 
     def check(self, unit: str, contract: TableContract) -> None:
-        """Raises ContractError where the first object has a key that is no column, and the contract says refuse."""
+        """Raises ContractError where the contract refuses the keys of the first object."""
         options = self.options
         with open_raw(unit, options.limits) as stream:
             first = next(blocks(stream, options.encoding, max_row_bytes=options.max_row_bytes), b"")
@@ -71,7 +73,7 @@ class JsonLinesReader:
                     return
 
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """All as text: numbers as they are written, objects and arrays as JSON; null and no key are NULL."""
+        """All as text: numbers as they are written, objects and arrays as JSON; null is NULL."""
         return text_schema(contract)
 
     def read(self, unit: str, contract: TableContract) -> Iterator[pa.RecordBatch]:
@@ -156,7 +158,7 @@ class _Rows:
 
     def __init__(self, path: str, contract: TableContract, options: JsonOptions) -> None:
         self._path, self._contract, self._options = path, contract, options
-        self._columns, self._rename = tuple(contract.columns), dict(options.rename)
+        self._rename = dict(options.rename)
         self.gathered = Gatherer(path, contract)
 
     def add_line(self, line: bytes) -> None:
@@ -174,24 +176,19 @@ class _Rows:
         try:
             if has_marks(text):
                 raise BrokenRowError((self._options.encoding.rule, self._options.encoding.reason))
-            values, added = row_of(value, self._columns, self._rename)
-            if added:
-                raise self._added(added)
+            found = row_of(value, self._rename)
+            verdict = self._reconciled(found.keys())
+            if verdict.broken is not None:
+                raise BrokenRowError(verdict.broken)
         except BrokenRowError as error:
             self.gathered.add_broken(error.verdict, shown(text))
         else:
-            self.gathered.add(values, len(text))
+            values = [found.get(name) for name in self._contract.columns]
+            self.gathered.add(values, len(text), {name: found[name] for name in verdict.added})
 
-    def _added(self, added: Sequence[str]) -> Exception:
-        names = ", ".join(added)
-        if self._contract.evolution.added == "quarantine":
-            return BrokenRowError(("column_added", f"it has keys that the contract does not have: {names}"))
-        return ContractError(
-            "ingest",
-            expected=f"the columns {', '.join(self._columns)} in {self._path}",
-            found=f"also {names}",
-            remedy=f"Add them to the contract {self._contract.name}, or let its evolution.added quarantine such rows.",
-        )
+    def _reconciled(self, names: Collection[str]) -> Reconciled:
+        is_usual = names == self._contract.columns.keys()
+        return _USUAL if is_usual else reconcile(self._contract, names, where=self._path, place=OBJECT)
 
 
 def _broken(path: str, found: str) -> SourceError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,10 @@ from millrace.sources.gather import Verdict
 
 MAX_DEPTH = 64
 """Objects and arrays within each other, the row itself counted."""
-RULES = ("not_json", "not_an_object", "duplicate_key", "lone_surrogate", "too_deep", "column_added", "line_too_long")
+RULES = (
+    *("not_json", "not_an_object", "duplicate_key", "lone_surrogate", "too_deep"),
+    *("column_added", "column_missing", "line_too_long"),
+)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _TOO_DEEP = ("too_deep", f"nested more than {MAX_DEPTH} deep")
 
@@ -98,8 +101,8 @@ def elements(text: str) -> Iterator[tuple[Any, str]]:
     _refuse_more(text, place + 1)
 
 
-def row_of(value: Any, columns: Sequence[str], rename: Mapping[str, str]) -> tuple[list[str | None], list[str]]:
-    """The columns of an object as text (NULL where it has none, or null), and the keys that are none. Raises BrokenRowError."""
+def row_of(value: Any, rename: Mapping[str, str]) -> dict[str, str | None]:
+    """The values of an object as text, by the columns' names; null is None. Raises BrokenRowError."""
     if isinstance(value, _Wrong):
         raise BrokenRowError(value.verdict)
     if not isinstance(value, dict):
@@ -110,7 +113,7 @@ def row_of(value: Any, columns: Sequence[str], rename: Mapping[str, str]) -> tup
         if name in found:
             raise BrokenRowError(("duplicate_key", f"two keys for the column '{shown(name)}'"))
         found[_whole(name)] = _column(inner)
-    return [found.get(name) for name in columns], [name for name in found if name not in columns]
+    return found
 
 
 def _column(value: Any) -> str | None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.contracts.evolution import ADDED, RULES, Reconciled, reconcile_schema
+from millrace.contracts.evolution import ADDED, RULES, Reconciled, added_field, reconcile_schema
 from millrace.contracts.table import TableContract
 from millrace.sources.opening import damaged, open_file
 from millrace.sources.reader import REJECTS
@@ -61,8 +61,7 @@ class ParquetReader:
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
         """The contract's columns in its types; where it lets columns be added, the map of them too."""
         fields = [field.with_nullable(True) for field in contract.arrow_schema]
-        fields += [pa.field(ADDED, pa.map_(pa.string(), pa.string()))] if contract.evolution.added == "evolve" else []
-        return pa.schema([*fields, *(pa.field(name, pa.string()) for name in ("_source_file", *REJECTS))])
+        return pa.schema([*fields, *added_field(contract), *(pa.field(name, pa.string()) for name in ("_source_file", *REJECTS))])
 
     def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
         """The rows of the row groups. Raises SourceError where the file is damaged."""

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from millrace.contracts.evolution import ADDED, reconcile, reconcile_schema
+from millrace.contracts.evolution import ADDED, OF_TABLE, reconcile, reconcile_schema
 from millrace.contracts.spark import spark_type
 from millrace.contracts.table import TableContract
 
@@ -33,7 +33,7 @@ def matched(rows: DataFrame, contract: TableContract, address: str, *, by_value:
     rows = rows.toDF(*renamed(rows.columns, contract))
     names = rows.columns
     if by_value:
-        verdict = reconcile(contract, names, where=address, place="its columns")
+        verdict = reconcile(contract, names, where=address, place=OF_TABLE)
     else:
         verdict = reconcile_schema(contract, to_arrow_schema(rows.schema), where=address)
     values: dict[str, Column] = {}

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
+from millrace.contracts.evolution import ADDED
 from millrace.contracts.spark import CAST_FAILED, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
 
@@ -13,20 +14,35 @@ __all__ = ["CAST_FAILED", "cast_columns", "raw_text"]
 
 
 def cast_columns(rows: DataFrame, *, contract: TableContract) -> DataFrame:
-    """The contract's columns in its types, and _cast_failed: the names of columns whose text was no value of their type."""
+    """The contract's columns in its types, and _cast_failed: the names of columns whose text was no value of their type.
+
+    Of a column that came to the contract when rows had it already, these have the text in the map `_added`.
+    """
     raw = {field.name: field.dataType for field in rows.schema.fields}
     casted: dict[str, Column] = {}
     failed: list[Column] = []
     for name, column in contract.columns.items():
-        if raw[name] == spark_type(column.data_type):
-            casted[name] = F.col(name)
+        value, given = F.col(name), F.col(name).isNotNull()
+        kept = None if isinstance(raw[name], StringType) else added_text(rows, name, column)
+        if raw[name] == spark_type(column.data_type) and kept is None:
+            casted[name] = value
             continue
-        value = _from_text(F.col(name), column) if isinstance(raw[name], StringType) else F.col(name).try_cast(column.type)
+        if raw[name] != spark_type(column.data_type):
+            value = _from_text(value, column) if isinstance(raw[name], StringType) else value.try_cast(column.type)
+        if kept is not None:
+            value, given = F.coalesce(value, _from_text(kept, column)), given | kept.isNotNull()
         casted[name] = value
-        failed.append(F.when(F.col(name).isNotNull() & value.isNull(), F.lit(name)))
+        failed.append(F.when(given & value.isNull(), F.lit(name)))
     names = F.array_compact(F.array(*failed)) if failed else F.array().cast("array<string>")
-    others = [name for name in rows.columns if name not in contract.columns]
+    others = [name for name in rows.columns if name not in contract.columns and name != ADDED]
     return rows.select(*[value.alias(name) for name, value in casted.items()], *others, names.alias(CAST_FAILED))
+
+
+def added_text(rows: DataFrame, name: str, column: ColumnContract) -> Column | None:
+    """The text that rows have of a column which was added to them before it was to the contract; None where there can be none."""
+    if ADDED not in rows.columns or column.data_type.inner:
+        return None
+    return F.try_element_at(ADDED, F.lit(name))
 
 
 def raw_text(rows: DataFrame, *, contract: TableContract) -> Column:

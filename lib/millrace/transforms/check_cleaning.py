@@ -6,7 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from millrace.config.cleaning import CastConfig, CleanStep, ClipConfig, FillConfig, MapConfig, OutliersConfig, WinsorizeConfig
+from millrace.config.cleaning import (
+    CastConfig,
+    CleanStep,
+    ClipConfig,
+    FillConfig,
+    MapConfig,
+    OutliersConfig,
+    WinsorizeConfig,
+    fills_forward,
+)
 from millrace.config.load import nearest
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
 from millrace.contracts.table import TableContract
@@ -23,8 +32,10 @@ Kinds = Mapping[str, str]
 def check_steps(steps: Sequence[CleanStep], contract: TableContract) -> dict[str, str]:
     """Checks a whole list; returns the columns that it adds to the contract's, with their types."""
     added: dict[str, str] = {}
-    for step in steps:
+    for number, step in enumerate(steps):
         added |= check_clean(step, contract, added)
+        if fills_forward(step):
+            _check_forward(step.options, steps[number + 1 :], contract)
     return added
 
 
@@ -72,6 +83,36 @@ def _check_fill(config: FillConfig, known: _Known) -> None:
     if config.value is not None:
         for name in config.columns:
             known.fit("clean.fillna.value", name, [config.value])
+
+
+def _check_forward(config: FillConfig, later: Sequence[CleanStep], contract: TableContract) -> None:
+    """Of older nights the step sees what silver has: that must be what it left."""
+    assert config.forward is not None
+    if contract.upsert:
+        expected = f"clean.fillna.forward without upsert in {contract.name}: a row that gives way takes its values with it"
+        raise ConfigError("config", expected=expected, found="both", remedy="Leave one of them out.")
+    for step in later:
+        changes = isinstance(step.options, MapConfig | CastConfig)
+        kept = {config.forward.time, *config.forward.group, *(config.columns if changes else ())}
+        changed = next((name for name in _writes(step) if name in kept), None)
+        if changed is not None:
+            expected = "clean to change the columns of fillna.forward before it, for it reads them again in silver"
+            found = f"{step.name} of {changed} after it"
+            raise ConfigError("config", expected=expected, found=found, remedy="Put that step first.")
+
+
+def _writes(step: CleanStep) -> tuple[str, ...]:
+    """The columns that a step changes."""
+    match step.options:
+        case FillConfig(columns=columns) | ClipConfig(columns=columns) | WinsorizeConfig(columns=columns):
+            return columns
+        case OutliersConfig(columns=columns, action="clip"):
+            return columns
+        case CastConfig(into=name) | MapConfig(column=name):
+            return (name,)
+        case TextConfig() | LanguageConfig() | TextQualityConfig() | MaskConfig() as config:
+            return tuple(written(config))
+    return step.trim
 
 
 def _check_text(config: TextStep) -> None:

@@ -27,13 +27,15 @@ from millrace.config.cleaning import (
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
 from millrace.transforms import tabular
 from millrace.transforms.fitted import Statistic, apply_fitted, statistics_of
+from millrace.transforms.forward import fill_forward
 from millrace.transforms.text_pass import apply_text, rules_of_text
 
 __all__ = ["Statistic", "apply_clean", "apply_fitted", "apply_run", "rules_of_clean", "statistics_of"]
 
 
-def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = ()) -> DataFrame:
-    """The same rows after one step that needs no statistics; `tie_break` orders rows of equal time, file and row_id.
+def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = (), older: DataFrame | None = None) -> DataFrame:
+    """The same rows after one step that needs no statistics; `tie_break` orders rows of equal time, file and row_id, `older` is
+    what stands of older nights, whose values may be carried forward.
 
     Rows have row_id, _night, _source_file, _rule, _reason and _action besides the contract's columns.
     """
@@ -42,7 +44,7 @@ def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = 
             done = tabular.fill_constant(rows, values=dict.fromkeys(config.columns, config.value))
         case FillConfig(forward=ForwardConfig() as forward, columns=columns):
             order = [name for name in tie_break if name != forward.time]
-            done = tabular.fill_forward(rows, columns=columns, time=forward.time, group=forward.group, tie_break=order)
+            done = fill_forward(rows, columns=columns, time=forward.time, group=forward.group, tie_break=order, older=older)
         case CastConfig() as config:
             drop = config.failed == "drop"
             done = tabular.cast_into(rows, column=config.column, type=config.type, into=config.into, drop_failed=drop)
@@ -60,14 +62,16 @@ def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = 
     return done
 
 
-def apply_run(rows: DataFrame, steps: Sequence[CleanStep], *, tie_break: Sequence[str] = ()) -> DataFrame:
+def apply_run(
+    rows: DataFrame, steps: Sequence[CleanStep], *, tie_break: Sequence[str] = (), older: DataFrame | None = None
+) -> DataFrame:
     """`apply_clean` for a run of steps that need no statistics; neighbouring text steps share one pass through Python."""
     for is_text, run in groupby(steps, key=is_text_step):
         if is_text:
             rows = apply_text(rows, [step.options for step in run])
         else:
             for step in run:
-                rows = apply_clean(rows, step, tie_break=tie_break)
+                rows = apply_clean(rows, step, tie_break=tie_break, older=older)
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -44,24 +44,6 @@ def fill_constant(rows: DataFrame, *, values: Mapping[str, Any]) -> DataFrame:
     return _where_kept(
         rows, {name: F.when(is_missing(rows, name), _literal(rows, name, value)) for name, value in values.items()}
     )
-
-
-def fill_forward(
-    rows: DataFrame, *, columns: Sequence[str], time: str, group: Sequence[str] = (), tie_break: Sequence[str] = ()
-) -> DataFrame:
-    """Gaps become the last value before them in time, among kept rows that are equal in `group` (NULLs are equal).
-
-    Equal times are ordered by (_night, _source_file, row_id, tie_break), so that no chance decides. A row without a time neither
-    takes nor gives a value.
-    """
-    takes_part = F.col("_rule").isNull() & ~is_missing(rows, time)
-    order = Window.partitionBy(*group).orderBy(time, "_night", "_source_file", "row_id", *tie_break)
-    before = order.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    filled = {}
-    for name in columns:
-        given = F.when(takes_part & ~is_missing(rows, name), F.col(name))
-        filled[name] = F.when(takes_part & is_missing(rows, name), F.last(given, ignorenulls=True).over(before))
-    return _where_kept(rows, filled)
 
 
 def cast_into(rows: DataFrame, *, column: str, type: str, into: str, drop_failed: bool = True) -> DataFrame:
