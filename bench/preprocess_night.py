@@ -207,7 +207,9 @@ def summarise(measured: Measured) -> Result:
         for table, (num_added, num_removed) in nights[-1].files.items():
             details.append(Figure(f"{name}/{table}/files_added", num_added, "files"))
             details.append(Figure(f"{name}/{table}/files_removed", num_removed, "files"))
-    details += [Figure(f"round_{number}/one_percent_new", night.total_seconds, "s") for number, night in enumerate(measured.new, 1)]
+    details += [
+        Figure(f"round_{number}/one_percent_new", night.total_seconds, "s") for number, night in enumerate(measured.new, 1)
+    ]
     bounds = [
         Bound("one_percent_night", new_seconds / rebuild_seconds, "<=", MAX_RATIO),
         Bound("full_rebuild_seconds", rebuild_seconds, ">=", MIN_REBUILD_SECONDS),

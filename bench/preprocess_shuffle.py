@@ -1,10 +1,10 @@
 """Preprocessing of four times as much data as the memory given: from raw files to gold, under a cap of the whole process tree.
 
-The rows are pictures of four MNIST digits each, drawn by a seed, one in a hundred a copy of an earlier one; their pixels alone are
-HEAP_BYTES times TIMES. The pipeline drops copies, which brings rows of one picture together, and writes gold in hash order, which
-puts all rows in another order: two shuffles of everything, in a session whose JVM has HEAP_BYTES. The session, its Python workers
-and the process that drives it must stay below CAP_BYTES together. Gold is then read without Spark: rows, pixels and labels must
-add up to what was drawn.
+The rows are pictures of four MNIST digits each, drawn by a seed, one in a hundred a copy of an earlier one; their pixels alone
+are TIMES times HEAP_BYTES. The pipeline drops copies, which brings rows of one picture together, and writes gold in hash order,
+which puts all rows in another order: shuffles of everything, in a session whose JVM has HEAP_BYTES. The session, its Python
+workers and the process that drives it must stay below CAP_BYTES together. Gold is then read without Spark: rows, pixels and
+labels must add up to what was drawn.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Sums:
         return Sums(self.num_rows + other.num_rows, self.pixels + other.pixels, self.labels + other.labels)
 
 
-def run(num_rounds: int) -> Result:
+def run(num_rounds: int) -> Result:  # noqa: ARG001
     """Measure, once whatever the rounds: it either fits or not. Raises MillraceError where gold does not add up."""
     images, labels = digits(data_directory())
     return measure(images, labels, heap_bytes=HEAP_BYTES, times=TIMES, cap_bytes=CAP_BYTES)
@@ -75,7 +75,11 @@ def measure(
         _say(f"writing {num_rows:,} pictures")
         drawn = write_pictures(directory / "raw", images, labels, num_rows)
         write_config(directory / "conf", directory / "raw")
-        settings = (f"spark.master=local[{_CORES}]", f"spark.driver.memory={heap_bytes // 1024**2}m", f"spark.local.dir={name}/spark")
+        settings = (
+            f"spark.master=local[{_CORES}]",
+            f"spark.driver.memory={heap_bytes // 1024**2}m",
+            f"spark.local.dir={name}/spark",
+        )
         lake = Lake.at(f"{name}/lake")
         options = ["--pipeline", PIPELINE, "--lake", lake.uri, "--conf-dir", f"{name}/conf", "--night", _NIGHT]
         with (
@@ -142,11 +146,10 @@ def write_pictures(raw: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray
         total += Sums(
             int(originals.sum()), int(pictures[originals].sum(dtype=np.int64)), int(digit[originals].sum(dtype=np.int64))
         )
-        flat = pa.py_buffer(pictures.tobytes())
-        offsets = pa.py_buffer(np.arange(0, (len(ids) + 1) * _PIXELS, _PIXELS, dtype=np.int32).tobytes())
-        table = pa.table(
-            {"id": ids, "image": pa.Array.from_buffers(pa.binary(), len(ids), [None, offsets, flat]), "digit": digit.astype(np.int32)}
-        )
+        offsets = np.arange(0, (len(ids) + 1) * _PIXELS, _PIXELS, dtype=np.int32)
+        buffers = [None, pa.py_buffer(offsets.tobytes()), pa.py_buffer(pictures.tobytes())]
+        image = pa.Array.from_buffers(pa.binary(), len(ids), buffers)
+        table = pa.table({"id": ids, "image": image, "digit": digit.astype(np.int32)})
         pq.write_table(table, raw / f"part-{first:09d}.parquet", row_group_size=4_096, use_dictionary=False, compression="zstd")
     return total
 
