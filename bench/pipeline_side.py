@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.preprocess_tokens_sides import cpu_seconds
 from bench.workers import serve
 
 STEPS = ("ingest", "preprocess")
@@ -29,7 +30,8 @@ class Side:
         return time.perf_counter() - started
 
     def night(self, options: Sequence[str]) -> dict[str, Any]:
-        """Runs the steps with a job's command line. Seconds of each, as a user waits for it, and how many jobs Spark ran for it.
+        """Runs the steps with a job's command line. Seconds of each, as a user waits for it, what all processes have computed
+        meanwhile (it tells most where others use the machine too), and how many jobs Spark ran.
 
         Raises RuntimeError where a step does not end well."""
         from millrace.flows import ingest, preprocess
@@ -39,10 +41,11 @@ class Side:
         flows = dict(zip(STEPS, (only(ingest.step), only(preprocess.step)), strict=True))
         answer: dict[str, Any] = {}
         for name, flow in flows.items():
-            before, started = self._num_jobs(), time.perf_counter()
+            num_jobs, computed, started = self._num_jobs(), cpu_seconds(), time.perf_counter()
             code = run(flow, "", list(options), spark=self._spark)
             answer[name] = time.perf_counter() - started
-            answer[f"{name}/num_jobs"] = self._num_jobs() - before
+            answer[f"{name}/cpu_seconds"] = cpu_seconds() - computed
+            answer[f"{name}/num_jobs"] = self._num_jobs() - num_jobs
             if code:
                 raise RuntimeError(f"{name} {' '.join(options)} has ended with {code}")
         return answer

@@ -47,7 +47,7 @@ _WARM_UP = 50
 _TIMEOUT_SECONDS = 1_200.0
 
 Seconds = Mapping[str, float]
-"""By step, seconds and `STEP/num_jobs`."""
+"""By step, seconds, and as `STEP/cpu_seconds` and `STEP/num_jobs` what processes have computed and Spark's jobs."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Night:
     def total_seconds(self) -> float:
         """Of both steps."""
         return sum(self.seconds[step] for step in STEPS)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of both steps."""
+        return sum(self.seconds[f"{step}/cpu_seconds"] for step in STEPS)
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ def check(measured: Measured, num_rows: int) -> None:
 def summarise(measured: Measured) -> Result:
     """Medians over the nights of new rows, against the rebuild of the same lake."""
     new_seconds = statistics.median(night.total_seconds for night in measured.new)
+    new_cpu_seconds = statistics.median(night.cpu_seconds for night in measured.new)
     rebuild_seconds = measured.rebuild.total_seconds
     figures = [
         Figure("num_rows", measured.rebuild.num_rows_kept, "rows"),
@@ -196,6 +202,7 @@ def summarise(measured: Measured) -> Result:
         Figure("full_rebuild", rebuild_seconds, "s"),
         Figure("one_percent_new", new_seconds, "s"),
         Figure("one_percent_night", new_seconds / rebuild_seconds, "ratio"),
+        Figure("one_percent_night_cpu", new_cpu_seconds / measured.rebuild.cpu_seconds, "ratio"),
         Figure("num_rows_with_upsert", measured.updated_rebuild.num_rows_kept, "rows"),
         Figure("full_rebuild_with_upsert", measured.updated_rebuild.total_seconds, "s"),
         Figure("one_percent_updated", measured.updated.total_seconds, "s"),
@@ -205,7 +212,7 @@ def summarise(measured: Measured) -> Result:
     named |= {"full_rebuild_with_upsert": [measured.updated_rebuild], "one_percent_updated": [measured.updated]}
     details = []
     for name, nights in named.items():
-        for part in (*STEPS, *(f"{step}/num_jobs" for step in STEPS)):
+        for part in (f"{step}{kind}" for kind in ("", "/cpu_seconds", "/num_jobs") for step in STEPS):
             value = statistics.median(float(night.seconds[part]) for night in nights)
             details.append(Figure(f"{name}/{part}", value, "jobs" if part.endswith("jobs") else "s"))
         for table, (num_added, num_removed) in nights[-1].files.items():

@@ -16,7 +16,9 @@ LINE = b"0,tcp,http,SF,%d,5,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0,0,8,8,0,0,0,0,1,0,0,9,
 
 
 def night(seconds: float, num_rows: int, files: Mapping[str, tuple[int, int]] = KEPT) -> Night:
-    taken = {"ingest": seconds, "ingest/num_jobs": 2, "preprocess": 3 * seconds, "preprocess/num_jobs": 5}
+    taken: dict[str, float] = {"ingest": seconds, "preprocess": 3 * seconds}
+    taken |= {f"{step}/cpu_seconds": taken[step] + 10.0 for step in ("ingest", "preprocess")}
+    taken |= {"ingest/num_jobs": 2, "preprocess/num_jobs": 5}
     return Night(taken, num_rows, num_rows, files)
 
 
@@ -40,7 +42,9 @@ def test_ratios_and_bounds() -> None:
     result = benchmark.summarise(found)
     figures = {figure.name: figure.value for figure in (*result.figures, *result.details)}
     assert figures["one_percent_night"] == 24.0 / 200.0
+    assert figures["one_percent_night_cpu"] == 44.0 / 220.0
     assert figures["one_percent_updated_night"] == 0.5
+    assert figures["one_percent_new/ingest/num_jobs"] == 2.0
     assert figures["one_percent_new/preprocess"] == 18.0
     assert (figures["full_rebuild/gold/files_added"], figures["one_percent_new/gold/files_removed"]) == (3.0, 0.0)
     assert {(bound.name, bound.value, bound.holds) for bound in result.bounds} == {
