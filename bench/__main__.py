@@ -1,4 +1,4 @@
-"""Run benchmarks: `python -m bench [NAME...]`, all of them where none is named.
+"""Run benchmarks: `python -m bench [NAME...]`, all of them where none is named (parts of another one only as such).
 
 Exit code: 0, 1 where a bound does not hold or a benchmark fails, 2 where it cannot run at all (unknown name, no data).
 """
@@ -9,24 +9,22 @@ import argparse
 import difflib
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 
-from bench import loading, night, plan, preprocess_tokens, training
-from bench.report import Result, print_table, write_json
+from bench import loading, night, plan, preprocess, training
+from bench.report import OUTPUT, Result, print_table, write_json
 from millrace.errors import ConfigError, MillraceError
 
 BENCHMARKS: dict[str, Callable[[int], Result]] = {
     "loading": loading.run,
     "night": night.run,
     "plan": plan.run,
-    "preprocess_tokens": preprocess_tokens.run,
+    "preprocess": preprocess.run,
+    **preprocess.PARTS,
     "training": training.run,
 }
 """By name: what runs it, given the number of rounds."""
-
-OUTPUT = Path("build") / "bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     screen, errors = Console(), Console(stderr=True)
     try:
-        names = [known(name) for name in chosen.names] or list(BENCHMARKS)
+        names = [known(name) for name in chosen.names] or [name for name in BENCHMARKS if name not in preprocess.PARTS]
         all_hold = True
         for name in names:
             result = BENCHMARKS[name](chosen.rounds)

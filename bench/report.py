@@ -25,6 +25,9 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
 }
 
+OUTPUT = Path("build") / "bench"
+"""Where reports go."""
+
 PACKAGES = (
     "millrace",
     "pyspark",

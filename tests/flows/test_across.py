@@ -52,3 +52,13 @@ def test_keys_of_another_table(pipelines: Pipelines, capsys: pytest.CaptureFixtu
     assert pipelines.call(FIRST) == [0, 0]
     assert rejected(pipelines) == {"digit_not_in_known": Counter({"2": 1})}
     assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1})
+
+
+def test_a_row_that_is_quarantined_late_has_its_raw_text(pipelines: Pipelines) -> None:
+    names = {"train": ["1"], "validation": [], "test": []}
+    sections = {"clean": [], "split": {"method": "given", "column": "digit", "names": names}}
+    pipelines.define("digits", {**sections, "quality": {"max_reject_ratio": 1.0}})
+    pipelines.write("a.csv", 1, 2, digit=1)
+    pipelines.write("b.csv", 3, digit=2)
+    assert pipelines.call(FIRST) == [0, 0]
+    assert rejected(pipelines) == {"split_is_unknown": Counter({"3": 1})}

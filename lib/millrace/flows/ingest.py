@@ -16,6 +16,7 @@ from millrace.contracts.evolution import check_retyped
 from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
 from millrace.flows.context import Context
+from millrace.flows.known_files import KnownFiles
 from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze, rejects_of_source
@@ -82,7 +83,8 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
             retry=source.on_missing == "retry",
         )
     taken = taken_by_other_nights(ledger, source.name, context.run.night)
-    new = tuple(file for file in raw.identify(paths) if (file.path, file.sha256) not in taken)
+    files = KnownFiles.load(context.lake, source.name).identify(raw, paths)
+    new = tuple(file for file in files if (file.path, file.sha256) not in taken)
     raw.check([file.path for file in new], context.contract)
     return books.Inputs(files=new)
 
@@ -157,7 +159,9 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
         check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written = write_nights(attempt, table, bronze_rows(rows, attempt), [context.run.night])
+    stamps = raw.stamps(paths)
     refuse_changed(raw, attempt.inputs.files)
+    KnownFiles.load(context.lake, source.name).save_with(context.lake, source.name, attempt.inputs.files, stamps)
     quality = rejects.write_data_quality(attempt, rejects.quality_rows(attempt, written, tally, known=raw.rules, files=odd))
     return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
 

@@ -99,24 +99,25 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         tally = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
         rows = unseen.tag(tagged)
         superseded = superseded_rows(context, attempt, scope, rows)
-        nights_of_superseded = nights_in(superseded)
-        if nights_of_superseded and any(looks_at_other_rows(step) for step in context.config.clean):
+        given_way = count_by_night(superseded)
+        if given_way and any(looks_at_other_rows(step) for step in context.config.clean):
             return None
-        where = write_rejects(context, attempt, scope, rows, superseded if nights_of_superseded else None, tally)
+        where = write_rejects(context, attempt, scope, rows, superseded if given_way else None, tally)
         check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written_silver = write_silver(context, attempt, scope, rows)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
-    gave_way = bool(nights_of_superseded)
-    looked = look_at(context, attempt, scope, written_silver, silver_rows, recount=gave_way)
+    recount = bool(given_way)
+    looked = look_at(context, attempt, scope, written_silver, silver_rows, recount=recount)
     if looked.refit and made.cleaning is not None:
         return None
-    fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=gave_way)
+    fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=recount)
+    num_kept = tally.counts().num_rows_kept
     state = FittedState(
         hash_of(deciding(context)),
         scope.seen,
         unseen.classes,
-        num_silver_rows=silver_rows.count(),
+        num_silver_rows=num_kept + (scope.standing.num_silver_rows if scope.standing else 0) - sum(given_way.values()),
         features=fitted.features,
         tokenizers=fitted.tokenizers,
         statistics=fitted.statistics,
@@ -124,10 +125,11 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         profile=looked.profile,
         reference=looked.reference,
     )
-    encoded = replace(scope, nights=tuple(sorted({*scope.nights, *nights_of_superseded})))
+    encoded, num_encoded = replace(scope, nights=tuple(sorted({*scope.nights, *given_way}))), None if given_way else num_kept
     if looked.refit or context.config.windows is not None:  # windows reach from night to night
-        encoded = everything(scope.seen)
-    gold_made = write_gold(context, attempt, encoded, state, written_silver)
+        encoded, num_encoded = everything(scope.seen), state.num_silver_rows
+    gold_rows = silver_rows.filter(F.col("_night").isin(list(encoded.nights)))
+    gold_made = write_gold(context, attempt, encoded, state, gold_rows, num_rows=num_encoded)
     replace(state, num_rows=gold_made.num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
     quality = write_quality(context, attempt, written_silver, tally, gold_made)
     outputs = (written_silver, gold_made.table, *where, *gold_made.rejected, *looked.tables, quality)
@@ -147,9 +149,9 @@ def write_quality(
     return rejects.write_data_quality(attempt, rows)
 
 
-def nights_in(rows: DataFrame | None) -> set[str]:
-    """The nights that some rows are of."""
-    return set() if rows is None else {row["_night"] for row in rows.select("_night").distinct().collect()}
+def count_by_night(rows: DataFrame | None) -> dict[str, int]:
+    """How many rows are of each night; of nights without any there is nothing."""
+    return {} if rows is None else {row["_night"]: row["count"] for row in rows.groupBy("_night").count().collect()}
 
 
 def write_rejects(

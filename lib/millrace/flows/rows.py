@@ -38,6 +38,8 @@ from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_sp
 _FEW = 20
 """Rows that come to a table of this many times as many are few: they are compared with those that may be alike only."""
 DUPLICATE_KEY = "duplicate_key"
+_ONLY_DROP = ("drop_duplicates", "near_duplicates", "dropna", "filter")
+"""Steps of `clean` that change no value: who met the contract's rules before them does so after them."""
 Keep = Callable[[DataFrame], DataFrame]
 """Keeps what a frame computes until the step is over."""
 
@@ -61,7 +63,7 @@ class Rows:
         rows = self._with_keys(self._checked())
         rows = self._split(self._cleaned(rows, steps[:first_fitted]))
         rows = self._fitted(rows, steps[first_fitted:])
-        if steps:
+        if changes_values(steps):
             rows = tag(rows, value_rules(contract))
         rows = tag(rows, label_rules(self._context))
         tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
@@ -75,9 +77,9 @@ class Rows:
         if uses_content(self._context.config):
             typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
         checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
-        if across_rules(contract) or self._context.config.clean:
+        if may_be_quarantined_later(self._context):
             return checked
-        # a row that breaks no rule now is not quarantined later: its text need not travel on
+        # the text of a row that breaks no rule now, often most of the row, need not travel on
         return checked.withColumn("_raw", F.when(F.col("_rule").isNotNull(), F.col("_raw")))
 
     def _with_keys(self, rows: DataFrame) -> DataFrame:
@@ -142,6 +144,18 @@ class Rows:
 def looks_at_other_rows(step: CleanStep) -> bool:
     """Whether a step of `clean` drops a row because of another one."""
     return step.name in ("drop_duplicates", "near_duplicates")
+
+
+def may_be_quarantined_later(context: Context) -> bool:
+    """Whether a row that has broken no rule of the contract may still be quarantined, and be stored with its raw text."""
+    contract, config = context.contract, context.config
+    by_itself = changes_values(config.clean) or label_rules(context) or isinstance(config.split, TimeSplit | GivenSplit)
+    return bool(by_itself or across_rules(contract))
+
+
+def changes_values(steps: Sequence[CleanStep]) -> bool:
+    """Whether steps of `clean` may make a value that the contract does not allow."""
+    return any(step.name not in _ONLY_DROP for step in steps)
 
 
 def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:

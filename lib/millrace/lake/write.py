@@ -48,7 +48,8 @@ def write_nights(
     rebuild: bool = False,
     keep_unfinished: bool = False,
 ) -> TableVersion:
-    """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has.
+    """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has. Of nights that it has nothing of
+    they are added, and no file that is there is looked at.
 
     What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first, unless `keep_unfinished`
     says that it is of use: the rejects of a night that failed over them.
@@ -70,8 +71,11 @@ def write_nights(
             if before is None:  # what a killed first try may have left, files without a log, does not hinder this
                 writer = writer.options(**properties)
             else:
-                writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
                 writer = writer.option("mergeSchema", "true")  # a column that comes later is NULL in older nights
+                if log.nights_of(uri).isdisjoint(nights):
+                    writer = writer.mode("append")
+                else:
+                    writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
             writer.save(spark_uri)
     version = log.version_of(uri, attempt.mark, newer_than=-1 if before is None else before)
     return TableVersion(table, version)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
 
 import fsspec
 
@@ -14,6 +18,11 @@ from millrace.sources.opening import COMPRESSIONS, unreadable
 
 UNREAD = (".7z", ".Z", ".br", ".bzip2", ".gzip", ".lz4", ".lzma", ".lzo", ".rar", ".snappy", ".sz", ".xz", ".zlib", ".zstd")
 """Ends of names that say that a file is compressed in a way, or called in one, that nothing here reads."""
+
+_YOUNG_SECONDS = 2.0
+_TELLING = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "generation")
+"""What local and remote file systems call that which changes whenever a file does."""
+_STAMPED = ("size", "created", "ino", *_TELLING)
 
 
 def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
@@ -60,6 +69,30 @@ def exists(path: str) -> bool:
     """Whether there is a file."""
     files, name = fsspec.core.url_to_fs(path)
     return bool(files.isfile(name))
+
+
+def stamps(paths: Sequence[str]) -> dict[str, str]:
+    """For each file whose system tells when it changes, a hash of what it says.
+
+    Files younger than two seconds are left out: a change in the same tick of a coarse clock would not show.
+    """
+    found = {}
+    for path in paths:
+        files, name = fsspec.core.url_to_fs(path)
+        files.invalidate_cache(name)
+        try:
+            info = files.info(name)
+        except OSError:
+            continue
+        if any(info.get(field) for field in _TELLING) and not _is_young(info.get("mtime")):
+            told = [(field, str(info[field])) for field in _STAMPED if info.get(field)]
+            found[path] = hashlib.sha256(repr(told).encode()).hexdigest()
+    return found
+
+
+def _is_young(changed_at: Any) -> bool:
+    seconds = changed_at.timestamp() if isinstance(changed_at, datetime) else changed_at
+    return isinstance(seconds, int | float) and time.time() - seconds < _YOUNG_SECONDS
 
 
 def identify(paths: list[str]) -> tuple[RawFile, ...]:

@@ -31,7 +31,7 @@ from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
 from millrace.sources.delta import DeltaTableSource
-from millrace.sources.files import exists, identify, list_files
+from millrace.sources.files import exists, identify, list_files, stamps
 from millrace.sources.idx import IdxReader
 from millrace.sources.images import ImagesReader
 from millrace.sources.jdbc import JdbcTable
@@ -94,6 +94,10 @@ class FileSource:
     def identify(self, addresses: Sequence[str]) -> tuple[RawFile, ...]:
         """Size and SHA-256 of each file."""
         return identify(list(addresses))
+
+    def stamps(self, addresses: Sequence[str]) -> dict[str, str]:
+        """What the file system says of each file."""
+        return stamps(addresses)
 
     def check(self, addresses: Sequence[str], contract: TableContract) -> None:
         """Raises SourceError or ContractError for what the files' first bytes already show to be wrong."""

@@ -61,6 +61,9 @@ class RawSource(Protocol):
     def identify(self, addresses: Sequence[str]) -> tuple[RawFile, ...]:
         """What each is: a night's rows are told by it from another's. Raises SourceError for one that cannot be read."""
 
+    def stamps(self, addresses: Sequence[str]) -> dict[str, str]:
+        """For what can be told by something cheaper than its content, a text that is another one when the content has changed."""
+
     def check(self, addresses: Sequence[str], contract: TableContract) -> None:
         """Raises SourceError or ContractError for what can be seen to be wrong before anything is read or written."""
 
