@@ -135,7 +135,7 @@ class Rows:
         return tag_near_duplicates(rows, config=config, signed=signed, standing=known)
 
     def _kept_if_few(self, rows: DataFrame) -> DataFrame:
-        """Few rows are looked up in many: what has been done to them so far is planned and done once, not once more for the look."""
+        """Few rows are looked up in many: what was done to them so far is then planned and done once, not again for each look."""
         return self._keep(rows) if self._few else rows
 
     def _alike(self, rows: DataFrame, columns: Sequence[str]) -> DataFrame | None:
