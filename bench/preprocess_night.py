@@ -30,7 +30,7 @@ from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Entry, Ledger
 
-NUM_ROWS = 4_000_000
+NUM_ROWS = 800_000
 UPDATED_SHARE = 4
 """The lake of updates has one row of so many."""
 MAX_RATIO = 0.15

@@ -85,6 +85,7 @@ class Rows:
     def _with_keys(self, rows: DataFrame) -> DataFrame:
         contract = self._context.contract
         if contract.upsert:
+            rows = self._kept_if_few(rows)
             return tag_superseded(rows, tie_break=self._order, standing=self._alike(rows, ["row_id"]))
         if contract.key:
             return self._without_duplicates(rows, DUPLICATE_KEY, ["row_id"], named=contract.key)
@@ -123,6 +124,7 @@ class Rows:
         return rows
 
     def _without_duplicates(self, rows: DataFrame, rule: str, columns: Sequence[str], named: Sequence[str] = ()) -> DataFrame:
+        rows = self._kept_if_few(rows)
         known = self._alike(rows, columns)
         return tag_duplicates(rows, columns=columns, rule=rule, tie_break=self._order, standing=known, named=named)
 
@@ -134,6 +136,10 @@ class Rows:
             untagged = {"_rule": F.lit(None).cast("string"), "_source_file": F.lit(None).cast("string")}
             known = self._keep(signatures(self._standing.withColumns(untagged), config=config))
         return tag_near_duplicates(rows, config=config, signed=signed, standing=known)
+
+    def _kept_if_few(self, rows: DataFrame) -> DataFrame:
+        """Few rows are looked up in many: what was done to them so far is then planned and done once, not again for each look."""
+        return self._keep(rows) if self._few else rows
 
     def _alike(self, rows: DataFrame, columns: Sequence[str]) -> DataFrame | None:
         if self._standing is None or not self._few:
