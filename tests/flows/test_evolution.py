@@ -147,6 +147,6 @@ def test_policies_that_nothing_would_read(pipelines: Pipelines, capsys: pytest.C
         ]
     pipelines.contract(columns={"id": {"type": "int", "nullable": False}}, key=["id"], evolution={"missing": "null"})
     assert pipelines.call(FIRST, steps=("ingest",)) == [2]
-    assert "evolution.missing is null, and no column is nullable: make one so, or let it be refuse or quarantine" in (
+    assert "evolution.missing is null, but no column is nullable; make some so, or let it be refuse or quarantine" in (
         capsys.readouterr().err
     )
