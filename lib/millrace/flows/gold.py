@@ -152,7 +152,9 @@ def rows_by_split(uri: str, version: int) -> dict[str, int]:
     """Rows of each split in a version of gold, from the log."""
     actions = pa.table(log.open_table(uri, version).get_add_actions(flatten=True))
     counts = dict.fromkeys(SPLITS, 0)
-    for split, rows in zip(actions.column("partition.split").to_pylist(), actions.column("num_records").to_pylist(), strict=True):
-        counts[split] += rows
+    if actions.num_rows:  # a table without files has no such columns
+        columns = (actions.column(name).to_pylist() for name in ("partition.split", "num_records"))
+        for split, rows in zip(*columns, strict=True):
+            counts[split] += rows
     observe.note("gold", num_rows=counts, version=version)
     return counts
