@@ -262,6 +262,11 @@ def locked(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str
     connection.close()
     with suppress(Py4JJavaError):  # that it has shut down; it asks from its next start on
         jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:{path};shutdown=true", "miller", "w4ter-wheel")
+    key = "derby.connection.requireAuthentication"  # Spark sets it to false for the whole process, and a database starts by that
+    before = jvm.java.lang.System.clearProperty(key)
+    jvm.java.sql.DriverManager.getConnection(f"jdbc:derby:{path}", "miller", "w4ter-wheel").close()
+    if before is not None:
+        jvm.java.lang.System.setProperty(key, before)
     return f"jdbc:derby:{path}"
 
 
