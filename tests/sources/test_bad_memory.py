@@ -93,7 +93,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Any, dict[str, int], str | None]] = 
         {"line_too_long": 1, "good": 1},
         None,
     ),
-    "d.ts": ("ts", {"series": BYTES}, [TS_HEAD, *[b"1," * (MIB // 2)] * 8, b"1\n"], {"good": 1}, None),
+    "d.ts": ("ts", {"series": BYTES}, [TS_HEAD, *[b"1," * (MIB // 2)] * 5, b"1\n"], {"good": 1}, None),
     "e.ts.gz": ("ts", {"series": BYTES}, [b"@x 1\n" * (2 * MIB)], {}, "found no line @data"),
     "f.warc.gz": (
         "warc",
