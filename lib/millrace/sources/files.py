@@ -40,9 +40,8 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
         found = [root] if files.isfile(root) else [name for name in files.glob(root) if files.isfile(name)]
     base = root if is_directory else re.split(r"[*?[]", root)[0].rpartition("/")[0]  # what the user has named is not judged
     kept = [name for name in found if not is_in_the_making(name.removeprefix(base))]
-    unread = UNREAD
-    if is_directory:
-        unread = tuple(suffix + packed for suffix in suffixes for packed in (*UNREAD, *COMPRESSIONS))
+    counted = tuple(suffix + packed for suffix in suffixes for packed in (*UNREAD, *COMPRESSIONS))
+    unread = counted if is_directory else UNREAD
     _refuse([name for name in kept if name.endswith(unread) and not name.endswith(suffixes)], suffixes)
     if is_directory:
         kept = [name for name in kept if name.endswith(suffixes)]

@@ -99,7 +99,7 @@ class TrainRequest:
 
     def fingerprint(self, plan: PlanSpec) -> str:
         """SHA-256 in hex of all that the weights after an epoch depend on, the number of workers and of epochs aside."""
-        parts = [
+        parts: list[Any] = [
             plan.fingerprint(),
             self.model.model_dump(mode="json"),
             self.training.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT),
