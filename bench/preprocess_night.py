@@ -3,9 +3,9 @@
 The connections of kddcup99, over and over, each with an id of its own: the pipeline that ships, with `id` as the contract's key.
 Ingest and preprocess run as a user's jobs do, in one warm session on two cores; seconds are from a call to its return, session
 start excluded. A first lake gets all rows but the new ones in one night, which is the rebuild, then a night of 1 % new rows for
-each round. A second, smaller lake's contract says `upsert`; after its rows comes a night with other values for 1 % of the ids. Its
-pipeline drops no duplicates: where one row may stand for others, an update makes all anew.
-Counts come from the ledger, and what each table's log has gained and lost in a night from the Delta log.
+each round. A second, smaller lake's contract says `upsert`; after its rows comes a night with other values for 1 % of the ids.
+Its pipeline drops no duplicates: where one row may stand for others, an update makes all anew. Counts come from the ledger, and
+what each table's log has gained and lost in a night from the Delta log.
 """
 
 from __future__ import annotations
