@@ -52,7 +52,7 @@ class Side:
 
     def _num_jobs(self) -> int:
         """Jobs that Spark has begun in this session."""
-        return int(self._spark.sparkContext._jsc.sc().dagScheduler().nextJobId())  # type: ignore[union-attr]
+        return int(self._spark.sparkContext._jsc.sc().dagScheduler().nextJobId())
 
 
 def main() -> None:
