@@ -24,7 +24,9 @@ from millrace.transforms.identity import row_id
 from millrace.transforms.split import split_of
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = StructType.fromDDL("a tinyint, b smallint, c int, d bigint, e string, f binary, g date, h timestamp")
+SCHEMA = StructType()
+for kind in ("byte", "short", "integer", "long", "string", "binary", "date", "timestamp"):
+    SCHEMA = SCHEMA.add(f"of_{kind}", kind)
 _LEAST = {8: -(2**7), 16: -(2**15), 32: -(2**31), 64: -(2**63)}
 
 
