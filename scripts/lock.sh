@@ -10,5 +10,6 @@ compile() {
 compile build.lock build.in
 compile packages.lock build.in core.in cpu.in dev.in
 compile java.lock java.in
+compile java21.lock java21.in
 compile horovod.lock horovod.in --no-deps
 compile peers.lock peers.in

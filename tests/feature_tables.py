@@ -51,6 +51,8 @@ TEXTS = [
     "\\",
 ]
 TEXTS += [NULL_TEXT, UNKNOWN_TEXT, "1", "-1", "true", "12345678", "x" * 7, "x" * 8, "x" * 9, "long " * 2000]
+SURROGATES = ["\ud800", "a\udfff", "\ud83d\ude00"]
+"""Spark holds them as three bytes each, which are no UTF-8."""
 REALS = [
     0.0,
     -0.0,
@@ -81,6 +83,13 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 rows = st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()})
 tables = st.lists(rows, min_size=1, max_size=30)
+_WILD = VALUES["text"] | st.sampled_from(SURROGATES) | st.text(st.characters(), max_size=20)
+wild_tables = st.lists(
+    st.fixed_dictionaries({name: st.none() | values for name, values in {**VALUES, "text": _WILD}.items()}),
+    min_size=1,
+    max_size=30,
+)
+"""Also with texts that are no UTF-8."""
 
 NUMBERS = ["x", "y", "n", "small", "flag"]
 CATEGORIES = ["text", "other", "n", "small", "flag", "day", "moment"]
@@ -99,8 +108,20 @@ FEATURES = {
     "hash ids": {"encode": "hash", "columns": CATEGORIES, "buckets": 1_000_003, "output": "ids"},
     "cross": {"encode": "cross", "columns": ["text", "n"], "buckets": 7},
     "cross of many": {"encode": "cross", "columns": CATEGORIES, "buckets": 1_000_003, "output": "ids", "seed": 9},
-    "datetime of days": {"encode": "datetime", "columns": ["day", "moment"], "parts": ["weekday", "day", "month"]},
+    "datetime of days": {"encode": "datetime", "columns": ["day", "moment"], "parts": ["weekday", "day", "month", "year"]},
     "datetime": {"encode": "datetime", "column": "moment", "parts": ["hour", "month"]},
+    "datetime of a zone": {
+        "encode": "datetime",
+        "column": "moment",
+        "parts": ["year", "hour", "weekday", "day", "month"],
+        "time_zone": "America/New_York",
+    },
+    "datetime of a zone without changes": {
+        "encode": "datetime",
+        "column": "moment",
+        "parts": ["hour", "year"],
+        "time_zone": "Etc/GMT-14",
+    },
 }
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(FeatureConfig)
@@ -117,8 +138,17 @@ def contract_of(types: dict[str, str] | None = None) -> TableContract:
 
 
 def batch_of(found: Sequence[dict[str, Any]], contract: TableContract | None = None) -> pa.RecordBatch:
-    """Rows as an Arrow batch of the contract's columns."""
-    return pa.RecordBatch.from_pylist(list(found), schema=(contract or contract_of()).arrow_schema)
+    """Rows as an Arrow batch of the contract's columns; a lone surrogate is three bytes, as Spark has it."""
+    schema = (contract or contract_of()).arrow_schema
+    arrays = []
+    for field in schema:
+        values = [row.get(field.name) for row in found]
+        if field.type != pa.string():
+            arrays.append(pa.array(values, field.type))
+            continue
+        data = pa.array([None if text is None else text.encode("utf-8", "surrogatepass") for text in values], pa.binary())
+        arrays.append(pa.Array.from_buffers(pa.string(), len(data), data.buffers(), data.null_count))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def statistics_for(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from millrace.contracts.features import FittedFeatures
 from millrace.models.feature_graph import feature_graph
-from millrace.transforms.encoding import encode_batch, graph_inputs
+from millrace.transforms.encoding import Floats, Ids, encode_batch, graph_inputs
 
 
 def as_model(fitted: FittedFeatures) -> keras.Model:
@@ -27,14 +27,19 @@ def tensors(batch: pa.RecordBatch, fitted: FittedFeatures) -> dict[str, Any]:
 
 
 def assert_twins(found: Mapping[str, Any], batch: pa.RecordBatch, fitted: FittedFeatures) -> None:
-    features, ids = encode_batch(batch, fitted)
+    """The graph's outputs for a batch, and what the NumPy encoder gives for it."""
+    assert_equal(found, *encode_batch(batch, fitted), fitted)
+
+
+def assert_equal(found: Mapping[str, Any], features: Floats, ids: Ids, fitted: FittedFeatures) -> None:
+    """The graph's outputs, and features (B, D) and ids (B, K) of the same rows: within 1e-6 * max(1, |x|), and exactly."""
     if fitted.width:
         values = np.asarray(found["features"], np.float64)
         assert found["features"].dtype == "float32" and values.shape == features.shape
         assert np.array_equal(np.isnan(values), np.isnan(features))
         wrong = np.abs(values - features) > 1e-6 * np.maximum(1, np.abs(features.astype(np.float64)))
         assert not wrong.any(), [
-            (fitted.names[place], values[row, place], features[row, place]) for row, place in np.argwhere(wrong)
+            (fitted.names[place], values[row, place], features[row, place]) for row, place in np.argwhere(wrong)[:20]
         ]
     if fitted.id_names:
         assert found["ids"].dtype == "int32"

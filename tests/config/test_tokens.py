@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from millrace.config.models import FeatureConfig
 from millrace.config.tokens import BlocksConfig, WordsFeature
+from tests.factories import make_pipeline
 
 tokens = TypeAdapter(FeatureConfig)
 
@@ -48,3 +49,30 @@ def test_options_that_an_encoding_does_not_have_are_refused(values: dict[str, An
 def test_blocks_that_do_not_fit_together_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         BlocksConfig.model_validate(values)
+
+
+WORDS = {"column": "text", "encode": "words", "length": 4}
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([WORDS], "a model takes one image, or numbers and one-hots: tokens and ids end at gold for now"),
+        (
+            [{"column": "size", "encode": "zscore"}, WORDS],
+            "a model takes one image, or numbers and one-hots: tokens and ids end at gold for now",
+        ),
+        (
+            [WORDS, {"column": "text", "encode": "characters"}],
+            "two features make gold's column text of text: copy it by a step of clean that has `into`, and take the copy",
+        ),
+    ],
+)
+def test_features_that_no_model_or_no_column_of_gold_takes_are_refused(features: list[Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make_pipeline(features=features)
+
+
+def test_a_text_may_be_tokens_and_a_category() -> None:
+    config = make_pipeline(features=[WORDS, {"column": "text", "encode": "one_hot"}], model=None)
+    assert len(config.token_features) == len(config.fitted_features) == 1

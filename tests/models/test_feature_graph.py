@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,11 @@ ALL = [tables.feature(**options) for options in tables.FEATURES.values()]
 
 def awkward() -> list[dict[str, Any]]:
     """Rows with every awkward text, float and whole number, and NULLs."""
-    num_rows = max(map(len, (tables.TEXTS, tables.REALS, tables.WHOLE))) + 1
+    texts = [*tables.TEXTS, *tables.SURROGATES]
+    num_rows = max(map(len, (texts, tables.REALS, tables.WHOLE))) + 1
     rows = []
     for row in range(num_rows):
-        text = tables.TEXTS[row] if row < len(tables.TEXTS) else None
+        text = texts[row] if row < len(texts) else None
         rows.append({"text": text, "other": "ab"[row % 2], "x": tables.REALS[row % len(tables.REALS)]})
         rows[-1] |= {"n": tables.WHOLE[row % len(tables.WHOLE)], "small": row - 9, "flag": row % 2 == 0, "y": row / 7}
     return [*rows, *rows[::2], dict.fromkeys(tables.TYPES)]
@@ -60,31 +63,74 @@ def check_on_any_table(train: list[dict[str, Any]], others: list[dict[str, Any]]
 
 
 @ANY(max_examples=5)
-@given(tables.tables, tables.tables)
+@given(tables.wild_tables, tables.wild_tables)
 def test_all_encoders_on_any_table(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     check_on_any_table(train, others)
 
 
 @pytest.mark.full
 @ANY(max_examples=150)
-@given(tables.tables, tables.tables)
+@given(tables.wild_tables, tables.wild_tables)
 def test_all_encoders_on_many_tables(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
     check_on_any_table(train, others)
 
 
-def test_all_encoders_after_each_reload(tmp_path: Path) -> None:
-    """As .keras in safe mode, as .h5, and as a SavedModel; without custom objects."""
-    batch = tables.batch_of(awkward())
+FORMS = ("keras", "h5", "saved_model")
+Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+def reloaded(fitted: FittedFeatures, directory: Path) -> dict[str, Run]:
+    """The graph as a .keras and an .h5 file, read in safe mode and without custom objects, and as a SavedModel."""
+    model = as_model(fitted)
+    keras_file.write(model, directory / "model.keras")
+    h5.write(model, directory / "model.h5")
+    saved_model.write(model, directory / "saved")
+    loaded = tf.saved_model.load(str(directory / "saved"))
+    runs: dict[str, Run] = {"saved_model": lambda given: loaded.signatures["serving_default"](**given)}
+    for form in ("keras", "h5"):
+        runs[form] = keras.models.load_model(directory / f"model.{form}", compile=False, safe_mode=True)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def of_all_encoders(tmp_path_factory: pytest.TempPathFactory) -> tuple[FittedFeatures, dict[str, Run]]:
+    """All encoders fitted on every other awkward row, and their graph in each form that it is saved in."""
     fitted = tables.fitted_on(ALL, tables.batch_of(awkward()[::2]))
-    model, given = as_model(fitted), tensors(batch, fitted)
-    keras_file.write(model, tmp_path / "model.keras")
-    h5.write(model, tmp_path / "model.h5")
-    saved_model.write(model, tmp_path / "saved")
-    for name in ("model.keras", "model.h5"):
-        reloaded = keras.models.load_model(tmp_path / name, compile=False, safe_mode=True)
-        assert_twins(reloaded(given), batch, fitted)
-    loaded = tf.saved_model.load(str(tmp_path / "saved"))
-    assert_twins(loaded.signatures["serving_default"](**given), batch, fitted)
+    return fitted, reloaded(fitted, tmp_path_factory.mktemp("graph"))
+
+
+def check_form(form: str, of_all_encoders: tuple[FittedFeatures, dict[str, Run]], num_tables: int) -> None:
+    fitted, runs = of_all_encoders
+
+    def check(rows: list[dict[str, Any]]) -> None:
+        batch = tables.batch_of(rows)
+        assert_twins(runs[form](tensors(batch, fitted)), batch, fitted)
+
+    check(awkward())
+    ANY(max_examples=num_tables)(given(tables.wild_tables)(check))()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_encoders_after_each_reload(form: str, of_all_encoders: tuple[FittedFeatures, dict[str, Run]]) -> None:
+    """On awkward rows, and on any others: what the graph was fitted on stays, what comes is new."""
+    check_form(form, of_all_encoders, 2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("form", FORMS)
+def test_all_encoders_after_each_reload_on_many_tables(form: str, of_all_encoders: tuple[FittedFeatures, dict[str, Run]]) -> None:
+    check_form(form, of_all_encoders, 100)
+
+
+@pytest.mark.full
+@ANY(max_examples=15)
+@given(tables.wild_tables, tables.wild_tables)
+def test_all_encoders_of_any_table_after_each_reload(train: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    """Fitted on other rows each time. Three files of a graph take some seconds to write and read."""
+    fitted, batch = tables.fitted_on(ALL, tables.batch_of(train)), tables.batch_of(train + others)
+    with tempfile.TemporaryDirectory() as directory:
+        for run in reloaded(fitted, Path(directory)).values():
+            assert_twins(run(tensors(batch, fitted)), batch, fitted)
 
 
 def test_inputs_have_the_types_of_the_contract() -> None:

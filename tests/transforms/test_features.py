@@ -65,6 +65,26 @@ def test_a_vector_without_places_is_left_out(spark: SparkSession) -> None:
     assert [np.frombuffer(row["features"], "<f4").tolist() for row in encoded.collect()] == [[2.0], [1.0]]
 
 
+def test_a_text_that_is_no_utf8_is_a_value_of_its_own(spark: SparkSession) -> None:
+    """A lone surrogate, which Spark holds as three bytes: unknown to a vocabulary, whatever it was fitted on, and hashed."""
+    from tests.feature_twins import as_model, assert_equal, tensors
+
+    contract = tables.contract_of({"text": "string"})
+    texts = ["a", "\ud800", "\ud801", "\ud800"]
+    batch = tables.batch_of([{"text": text} for text in texts], contract)
+    options = [{"encode": "index"}, {"encode": "hash", "buckets": 1000, "output": "ids"}]
+    features = [tables.feature(column="text", **each) for each in options]
+    rows = [(number, bytearray(text.encode("utf-8", "surrogatepass"))) for number, text in enumerate(texts)]
+    frame = spark.createDataFrame(rows, "number int, raw binary").selectExpr("number", "CAST(raw AS string) AS text")
+    fitted = fit_features(features, collect_statistics(frame, needs=needs_of(features)), contract)
+    assert fitted == tables.fitted_on(features, batch, contract)
+    encoded = sorted(encode_features(frame, fitted=fitted).collect(), key=lambda row: row["number"])
+    ids = np.stack([np.frombuffer(row["ids"], "<i4") for row in encoded])
+    assert ids[:, 0].tolist() == [2, 1, 1, 1]
+    assert ids[1, 1] == ids[3, 1] != ids[2, 1]
+    assert_equal(as_model(fitted)(tensors(batch, fitted)), np.zeros((4, 0), np.float32), ids, fitted)
+
+
 def test_wide_rows_are_encoded_a_few_at_a_time() -> None:
     batch = pa.RecordBatch.from_pydict({"a": list(range(5))})
     assert [each.to_pydict()["a"] for each in _slices([batch, batch.slice(4)], 2)] == [[0, 1], [2, 3], [4], [4]]

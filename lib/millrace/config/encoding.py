@@ -8,15 +8,16 @@ vector, in the order of the section. What is fitted is fitted on the train split
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from millrace.config.section import Column, Positive, Section
 
 Impute = Literal["mean", "median", "mode", "none"] | Annotated[float, Field(allow_inf_nan=False)]
 Output = Literal["one_hot", "ids"]
 Slot = Literal["slot", "zeros"]
-Part = Literal["hour", "weekday", "day", "month"]
+Part = Literal["hour", "weekday", "day", "month", "year"]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -161,11 +162,24 @@ class CrossFeature(_Buckets):
 
 
 class DatetimeFeature(_Columns):
-    """Parts of dates and timestamps (UTC) on a circle: sine and cosine of each part, both 0 where the value is NULL."""
+    """Parts of dates and timestamps. What comes again is on a circle, as sine and cosine; all are 0 where the value is NULL."""
 
     encode: Literal["datetime"]
     parts: tuple[Part, ...] = Field(min_length=1)
-    """hour: of 24, with its minutes as a fraction. weekday: of 7, from Monday. day: of 31. month: of 12."""
+    """hour: of 24, with its minutes as a fraction. weekday: of 7, from Monday. day: of 31. month: of 12. year: one number, the
+    decades since 2000."""
+    time_zone: str = "UTC"
+    """Whose clock and calendar, for timestamps: a name such as Asia/Shanghai. Its changes from 1900 to 2100 are fixed when the
+    feature is fitted; before and after, what they begin and end with goes on."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no time zone is called '{name}'; take one such as Europe/Berlin") from None
+        return name
 
 
 NumberFeatures = NumberFeature | ZscoreFeature | MinmaxFeature | RobustFeature | LogFeature

@@ -100,6 +100,15 @@ class PipelineConfig(Named):
         return self
 
     @model_validator(mode="after")
+    def _columns_of_gold_differ(self) -> PipelineConfig:
+        names = [feature.column for feature in (*self.image_features, *self.token_features)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            found = f"two features make gold's column {twice} of {twice}"
+            raise ValueError(f"{found}: copy it by a step of clean that has `into`, and take the copy")
+        return self
+
+    @model_validator(mode="after")
     def _model_has_what_it_takes(self) -> PipelineConfig:
         if self.model is None:
             return self

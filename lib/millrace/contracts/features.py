@@ -14,6 +14,10 @@ from millrace.config.encoding import Output, Part
 from millrace.contracts.inputs import InputType
 
 PERIODS: dict[str, int] = {"hour": 24, "weekday": 7, "day": 31, "month": 12}
+"""Of the parts that come again."""
+FIRST_YEAR = 2000
+YEARS = 10
+"""A year is (year - FIRST_YEAR) / YEARS."""
 
 
 class _Fitted(BaseModel):
@@ -181,20 +185,26 @@ CROSS_BINS = 2**31
 
 
 class DatetimeBlock(_Block):
-    """Sine and cosine of 2 pi part / period for each part, 0 and 0 for NULL. `unit`: what the integers count."""
+    """Sine and cosine of 2 pi part / period for each part, one number for a year; 0 for NULL. `unit`: what the integers count."""
 
     kind: Literal["datetime"] = "datetime"
     columns: tuple[str]
     unit: Literal["day", "microsecond"]
     parts: tuple[Part, ...]
+    changes: tuple[int, ...] = ()
+    """Microseconds since 1970-01-01 (UTC) from which on the time zone has its next offset, rising."""
+    offsets: tuple[int, ...] = (0,)
+    """Microseconds that the zone's clock is ahead of UTC: before the first change, then from each change on."""
 
     @property
     def width(self) -> int:
-        return 2 * len(self.parts)
+        return len(self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"{self.columns[0]}__{part}_{side}" for part in self.parts for side in ("sin", "cos"))
+        return tuple(
+            f"{self.columns[0]}__{part}{side}" for part in self.parts for side in (("",) if part == "year" else ("_sin", "_cos"))
+        )
 
 
 Block = Annotated[NumberBlock | VocabularyBlock | HashBlock | CrossBlock | DatetimeBlock, Field(discriminator="kind")]

@@ -94,9 +94,16 @@ def as_reals(values: pa.Array) -> Reals:
 
 
 def as_input(values: pa.Array, dtype: InputType) -> npt.NDArray[Any]:
-    """(rows,) as a graph's input of this type takes them: NULL becomes the value that stands for it; texts are Python's str."""
+    """(rows,) as a graph's input of this type takes them: NULL becomes the value that stands for it.
+
+    Texts are Python's str; all are their bytes where one of them is no UTF-8, which Spark's strings and TensorFlow's may be.
+    """
     if dtype == "string":
-        return np.array(pc.fill_null(values, NULL_TEXT).to_pylist(), dtype=object)
+        texts = pc.fill_null(values, NULL_TEXT)
+        try:
+            return np.array(texts.to_pylist(), dtype=object)
+        except UnicodeDecodeError:
+            return np.array(texts.cast(pa.binary()).to_pylist(), dtype=object)
     if dtype == "int64":
         return as_integers(values)
     numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from millrace.errors import ExportError, MillraceError
-from millrace.exporting import h5, keras_file, saved_model
+from millrace.exporting import h5, keras_file, saved_model, tokenizers
 from millrace.exporting.predictor import Inputs, Predictor
-from millrace.exporting.serving_model import input_specs, predictor, probe_batch
+from millrace.exporting.serving_model import predictor, probe_batch
+from millrace.exporting.tokenizers import TextInput, taking_texts
 
 if TYPE_CHECKING:
     import keras
+
+Texts = Mapping[str, TextInput]
+NO_TEXTS: Texts = MappingProxyType({})
 
 MAX_DIFFERENCE = 1e-5
 """How far a probability of the reloaded export may be from the model's; of greater numbers it is the share."""
@@ -32,7 +36,7 @@ class Format:
     """How to write and read one format, and what its file or directory is called."""
 
     file_name: str
-    write: Callable[[keras.Model, Path], None]
+    write: Callable[[keras.Model, Path, Texts], None]
     load: Callable[[Path], Predictor]
 
 
@@ -45,10 +49,11 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def export(model: keras.Model, format: str, directory: Path, *, probe: Inputs | None = None) -> Path:
+def export(model: keras.Model, format: str, directory: Path, *, probe: Inputs | None = None, texts: Texts = NO_TEXTS) -> Path:
     """Write a serving model (see `serving_model`) into `directory` and give the path of the file or directory made.
 
-    The two are compared on `probe`, a few raw rows as the model takes them; without it on made-up ones.
+    `texts`: the inputs that are made of texts; `tokenizers.write` brings them beside the exports, once for all formats. The two
+    are compared on `probe`, a few raw rows as the model takes them, texts and all; without it on made-up ones.
 
     Nothing is at that path before the export has been read back and agrees with the model; an export that is there already is
     replaced. One writer at a time, which the run's lock sees to: what a killed one left behind is cleared away. Raises
@@ -62,8 +67,8 @@ def export(model: keras.Model, format: str, directory: Path, *, probe: Inputs | 
         directory.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         try:
-            chosen.write(model, partial)
-            _check_same(model, _load(partial, format), format, probe)
+            chosen.write(model, partial, texts)
+            _check_same(model, _load(partial, format, texts), format, probe, texts)
             _move(partial, target)
         finally:
             _remove(partial)
@@ -73,8 +78,11 @@ def export(model: keras.Model, format: str, directory: Path, *, probe: Inputs | 
 def load_predictor(path: Path, format: str) -> Predictor:
     """Read an export: a function from raw rows, one array or several by name, to probabilities (B, K) or numbers (B, 1).
 
+    Where tokenizers lie beside it, it takes their columns as texts, see `taking_texts`.
+
     Keras files are read in safe mode, without custom objects. A SavedModel is a program: load only what this lake has written.
-    Raises ExportError where there is no export at `path`, or it cannot be read as `format`.
+    Raises ExportError where there is no export at `path`, or it cannot be read as `format`, and ContractError where this
+    machine's jieba would cut texts in another way.
     """
     _format(format)
     if not path.exists():
@@ -84,18 +92,19 @@ def load_predictor(path: Path, format: str) -> Predictor:
             found="nothing there",
             remedy="Publish the run again, or give the path that registry/models names.",
         )
-    return _load(path, format)
+    return _load(path, format, tokenizers.read(path.parent))
 
 
-def _load(path: Path, format: str) -> Predictor:
+def _load(path: Path, format: str, texts: Texts) -> Predictor:
     with _reported(f"load {format}", expected=f"a readable export at {path}", remedy="Publish the run again."):
-        return FORMATS[format].load(path)
+        return taking_texts(FORMATS[format].load(path), texts)
 
 
-def _check_same(model: keras.Model, reloaded: Predictor, format: str, probe: Inputs | None) -> None:
+def _check_same(model: keras.Model, reloaded: Predictor, format: str, probe: Inputs | None, texts: Texts) -> None:
     """Compare the reloaded export with the model on a few rows."""
-    rows = {name: probe_batch(spec) for name, spec in input_specs(model).items()} if probe is None else probe
-    expected = predictor(model)(rows)
+    in_memory = taking_texts(predictor(model), texts)
+    rows = {name: probe_batch(spec) for name, spec in in_memory.takes.items()} if probe is None else probe
+    expected = in_memory(rows)
     difference = float((np.abs(reloaded(rows) - expected) / np.maximum(1.0, np.abs(expected))).max())
     # Written so that NaN is refused as well.
     if not difference <= MAX_DIFFERENCE:

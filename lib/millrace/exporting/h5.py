@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from millrace.exporting.predictor import Predictor
 from millrace.exporting.serving_model import predictor
+from millrace.exporting.tokenizers import TextInput
 
 if TYPE_CHECKING:
     import keras
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 FILE_NAME = "model.h5"
 
 
-def write(model: keras.Model, path: Path) -> None:
-    """Write the serving model to `path`, which must end in .h5."""
+def write(model: keras.Model, path: Path, texts: Mapping[str, TextInput] = MappingProxyType({})) -> None:  # noqa: ARG001
+    """Write the serving model to `path`, which must end in .h5. It takes the ids of `texts`."""
     import h5py
     import keras
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from millrace.exporting.predictor import Predictor
 from millrace.exporting.serving_model import predictor
+from millrace.exporting.tokenizers import TextInput
 
 if TYPE_CHECKING:
     import keras
@@ -14,8 +17,8 @@ if TYPE_CHECKING:
 FILE_NAME = "model.keras"
 
 
-def write(model: keras.Model, path: Path) -> None:
-    """Write the serving model to `path`, which must end in .keras."""
+def write(model: keras.Model, path: Path, texts: Mapping[str, TextInput] = MappingProxyType({})) -> None:  # noqa: ARG001
+    """Write the serving model to `path`, which must end in .keras. It takes the ids of `texts`."""
     model.save(path)
 
 

@@ -18,8 +18,6 @@ Batch = npt.NDArray[Any]
 Inputs = Batch | Mapping[str, Batch]
 """The only input of a model, (B, *shape) in its type, or all of its inputs by their names."""
 Scores = npt.NDArray[np.float32]
-Predictor = Callable[[Inputs], Scores]
-"""Raw rows -> (B, K) float32: probabilities, or the number. Any B, 0 included."""
 
 CHUNK_ROWS = 1024
 """Rows that go through the model at once: what a prediction holds in memory does not grow with B beyond its input and output."""
@@ -42,23 +40,29 @@ class InputSpec:
         return f"a {self.dtype} batch of shape ({', '.join(map(str, ('rows', *self.shape)))})"
 
 
-def in_chunks(run: Callable[[dict[str, Batch]], Scores], *, takes: Mapping[str, InputSpec], num_scores: int) -> Predictor:
-    """A predictor that gives `run` at most CHUNK_ROWS rows at a time.
+@dataclass(frozen=True)
+class Predictor:
+    """Raw rows -> (B, K) float32: probabilities, or the number. Any B, 0 included; `run` is given at most CHUNK_ROWS at a time.
 
-    run: the inputs by name, (rows, *shape) each -> (rows, K) float32. The predictor raises ExportError for inputs of other names,
-    shapes or types: TensorFlow would cast them, and a scaled image would be scaled a second time.
+    Raises ExportError for inputs of other names, shapes or types than `takes`: TensorFlow would cast them, and a scaled image
+    would be scaled a second time.
     """
 
-    def predict(inputs: Inputs) -> Scores:
-        named = _named(inputs, takes)
+    run: Callable[[dict[str, Batch]], Scores]
+    """The inputs by name, (rows, *shape) each -> (rows, K)."""
+    takes: Mapping[str, InputSpec]
+    num_scores: int
+    """K."""
+
+    def __call__(self, inputs: Inputs) -> Scores:
+        """The scores of some rows."""
+        named = _named(inputs, self.takes)
         num_rows = len(next(iter(named.values())))
-        scores = np.empty((num_rows, num_scores), np.float32)
+        scores = np.empty((num_rows, self.num_scores), np.float32)
         for start in range(0, num_rows, CHUNK_ROWS):
             chunk = {name: batch[start : start + CHUNK_ROWS] for name, batch in named.items()}
-            scores[start : start + CHUNK_ROWS] = run(chunk)
+            scores[start : start + CHUNK_ROWS] = self.run(chunk)
         return scores
-
-    return predict
 
 
 def _named(inputs: Inputs, takes: Mapping[str, InputSpec]) -> dict[str, Batch]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from millrace.exporting.predictor import Batch, InputSpec, Predictor, Scores, in_chunks
+from millrace.exporting.predictor import STRING, Batch, InputSpec, Predictor, Scores
+from millrace.exporting.serving_model import answer, input_specs
+from millrace.exporting.text import text_to_ids
+from millrace.exporting.tokenizers import TextInput
 
 if TYPE_CHECKING:
     import keras
@@ -15,9 +20,28 @@ SIGNATURE = "serving_default"
 """The signature that TensorFlow Serving calls where none is named."""
 
 
-def write(model: keras.Model, path: Path) -> None:
-    """Write the serving model to the directory `path`, with a signature for any number of rows."""
-    model.export(path, format="tf_saved_model", verbose=False)
+def write(model: keras.Model, path: Path, texts: Mapping[str, TextInput] = MappingProxyType({})) -> None:
+    """Write the serving model to the directory `path`, with a signature for any number of rows.
+
+    Of the inputs in `texts` those that TensorFlow can make of a text take texts, (rows,) of UTF-8.
+    """
+    graphs = {name: text_to_ids(text.tokenizer, text.fit) for name, text in texts.items() if text.has_graph}
+    if not graphs:
+        model.export(path, format="tf_saved_model", verbose=False)
+        return
+    import keras
+    import tensorflow as tf
+
+    def serve(inputs: Mapping[str, Any]) -> Any:
+        return answer(model, {name: graphs[name](values) if name in graphs else values for name, values in inputs.items()})
+
+    takes = {**input_specs(model), **dict.fromkeys(graphs, InputSpec(shape=(), dtype=STRING))}
+    archive = keras.export.ExportArchive()
+    for resource in (model, *graphs.values()):
+        archive.track(resource)
+    signature = {name: tf.TensorSpec((None, *spec.shape), spec.dtype, name=name) for name, spec in takes.items()}
+    archive.add_endpoint("serve", serve, input_signature=[signature])
+    archive.write_out(path, verbose=False)
 
 
 def load(path: Path) -> Predictor:
@@ -40,4 +64,4 @@ def load(path: Path) -> Predictor:
         return scores
 
     takes = {name: InputSpec(shape=tuple(spec.shape[1:].as_list()), dtype=spec.dtype.name) for name, spec in inputs.items()}
-    return in_chunks(run, takes=takes, num_scores=int(gives.shape[-1]))
+    return Predictor(run, takes=takes, num_scores=int(gives.shape[-1]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from millrace.errors import ExportError
-from millrace.exporting.predictor import STRING, Batch, InputSpec, Predictor, Scores, in_chunks
+from millrace.exporting.predictor import STRING, Batch, InputSpec, Predictor, Scores
 
 if TYPE_CHECKING:
     import keras
@@ -69,12 +69,7 @@ def predictor(model: keras.Model) -> Predictor:
 
     takes = input_specs(model)
     signature = {name: tf.TensorSpec((None, *spec.shape), spec.dtype, name=name) for name, spec in takes.items()}
-    by_name = isinstance(model.input, Mapping)
-
-    def answer(inputs: Mapping[str, Any]) -> Any:
-        return model(inputs if by_name else next(iter(inputs.values())), training=False)
-
-    compiled = tf.function(answer, input_signature=[signature])
+    compiled = tf.function(lambda inputs: answer(model, inputs), input_signature=[signature])
 
     def run(chunk: dict[str, Batch]) -> Scores:
         tensors = {name: tf.constant(batch) for name, batch in chunk.items()}
@@ -82,7 +77,12 @@ def predictor(model: keras.Model) -> Predictor:
         scores: Scores = compiled.get_concrete_function()(**tensors).numpy()
         return scores
 
-    return in_chunks(run, takes=takes, num_scores=int(model.outputs[0].shape[-1]))
+    return Predictor(run, takes=takes, num_scores=int(model.outputs[0].shape[-1]))
+
+
+def answer(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
+    """What a serving model gives for tensors by the names of its inputs, of which it may have only one."""
+    return model(inputs if isinstance(model.input, Mapping) else next(iter(inputs.values())), training=False)
 
 
 def input_specs(model: keras.Model) -> dict[str, InputSpec]:

@@ -2,7 +2,8 @@
 
 Keras' TextVectorization lowers ASCII or asks ICU, whose tables are of another Unicode version than Python's. So the graph is made
 of code points, and what lower() does to each is taken from the Python that exports: which letters change, to what, and where a
-sigma is a final one. jieba, BPE and WordPiece cannot be TensorFlow operations: their models take ids from the saved tokenizer.
+sigma is a final one. jieba, BPE and WordPiece cannot be TensorFlow operations: their models take ids from the saved tokenizer
+(`exporting/tokenizers.py`).
 
 Both sides are equal on all valid UTF-8; bytes that are none become U+FFFD on both, but not always as many.
 """

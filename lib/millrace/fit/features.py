@@ -32,6 +32,7 @@ from millrace.contracts.inputs import NULL_TEXT, UNKNOWN_INTEGER, UNKNOWN_TEXT, 
 from millrace.contracts.table import TableContract
 from millrace.errors import ConfigError
 from millrace.fit.statistics import ColumnStatistics, Need, Statistics
+from millrace.fit.time_zone import changes_of
 
 MAX_WIDTH = 65_536
 """Of the float32 vector: 256 KiB a row."""
@@ -100,11 +101,14 @@ def _blocks(feature: FittableFeature, statistics: Statistics, contract: TableCon
         return [
             CrossBlock(columns=feature.columns, buckets=feature.buckets, seed=feature.seed, output=feature.output),
         ]
+    changes, offsets = changes_of(feature.time_zone)
     return [
         DatetimeBlock(
             columns=(column,),
             unit="day" if contract.columns[column].type == "date" else "microsecond",
             parts=feature.parts,
+            changes=changes,
+            offsets=offsets,
         )
         for column in feature.columns
     ]
@@ -199,7 +203,8 @@ def checked_type(feature: FittableFeature, column: str, contract: TableContract)
     if isinstance(feature, NumberFeatures):
         legal: tuple[str, ...] = ("boolean", "tinyint", "smallint", "int", "bigint", "float", "double")
     elif isinstance(feature, DatetimeFeature):
-        legal = ("timestamp",) if "hour" in feature.parts else ("date", "timestamp")
+        needs_time = "hour" in feature.parts or feature.time_zone != "UTC"
+        legal = ("timestamp",) if needs_time else ("date", "timestamp")
     else:
         legal = ("string", "boolean", "tinyint", "smallint", "int", "bigint", "date", "timestamp")
     if found not in legal:

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import functions as F
 
 from millrace import observe
-from millrace.contracts.features import FittedFeatures
+from millrace.contracts.cutting import texts_of
 from millrace.errors import QualityError
 from millrace.evaluation.metrics import Metric, classification_metrics, confusion_counts, log_loss
 from millrace.evaluation.regression import regression_metrics
@@ -93,10 +93,10 @@ class TestSplit:
 
     def __iter__(self) -> Iterator[TestRows]:
         """In the order of gold. Raises QualityError where the split has no rows."""
-        if self.fitted.features is None:
+        if self.fitted.features is None and not self.context.config.token_features:
             spec = train.feature_spec(self.context, self.fitted)
             return (TestRows(row_ids, labels, columns[spec.name]) for row_ids, labels, columns in self._gold([spec]))
-        return self._raw(self.fitted.features)
+        return self._raw()
 
     def probe(self, num_rows: int = 8) -> Inputs:
         """The inputs of the first rows, to compare an export with the model on."""
@@ -115,20 +115,26 @@ class TestSplit:
         for batch in read_in_order(index, columns, _BATCH_ROWS):
             yield batch.columns["row_id"], batch.columns[LABEL], batch.columns
 
-    def _raw(self, features: FittedFeatures) -> Iterator[TestRows]:
+    def _raw(self) -> Iterator[TestRows]:
         row_ids = self._silver.column("row_id").combine_chunks()
         for found, labels, _ in self._gold([]):
             places = pc.index_in(pa.array(found, pa.string()), value_set=row_ids)
             assert places.null_count == 0, "gold has a row that silver does not have"
             (rows,) = self._silver.take(places).combine_chunks().to_batches()
-            yield TestRows(found, labels, graph_inputs(rows, features))
+            yield TestRows(found, labels, self._inputs(rows))
+
+    def _inputs(self, rows: pa.RecordBatch) -> Inputs:
+        """What the features and the tokenizers take of some rows of silver."""
+        texts = [feature.column for feature in self.context.config.token_features]
+        inputs = {name: np.array(texts_of(rows.column(name)), dtype=object) for name in texts}
+        return inputs if self.fitted.features is None else {**inputs, **graph_inputs(rows, self.fitted.features)}
 
     @cached_property
     def _silver(self) -> pa.Table:
-        """The test rows of the version of silver that gold was made of: row_id and what the features take. Read once."""
-        assert self.fitted.features is not None
+        """The test rows of the version of silver that gold was made of: row_id and what the model takes. Read once."""
         name = silver(self.context.config.name)
-        wanted = ["row_id", *[column.name for column in self.fitted.features.inputs]]
+        taken = [] if self.fitted.features is None else [column.name for column in self.fitted.features.inputs]
+        wanted = list(dict.fromkeys(["row_id", *taken, *[feature.column for feature in self.context.config.token_features]]))
         version = entry_of_gold(self.context, Ledger.read(self.context.lake), self.gold_version).output(name)
         assert version is not None
         if self.context.contract.upsert:  # deletion vectors are for Spark alone

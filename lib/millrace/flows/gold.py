@@ -82,11 +82,11 @@ def encode_rows(context: Context, state: FittedState, rows: DataFrame) -> DataFr
     chosen = rows.select(*columns, *dict.fromkeys([*kept, *taken]), "split", "_night")
     if config.label is not None:
         chosen = chosen.filter(F.col(LABEL).isNotNull())
+    if state.features is not None:  # first: a text may be a category and tokens as well
+        chosen = encode_features(chosen, fitted=state.features, keep=kept)
     if config.token_features:
         fits = {feature.column: Fit.of(feature) for feature in config.token_features}
         chosen = tokenize(chosen, columns=[TokenColumn(column, state.tokenizers[column], fit) for column, fit in fits.items()])
-    if state.features is not None:
-        chosen = encode_features(chosen, fitted=state.features, keep=kept)
     return chosen
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import fsspec
@@ -26,11 +27,13 @@ from millrace.flows.scope import state_of
 from millrace.lake import ledger as books
 from millrace.lake import log, protocol, small
 from millrace.lake.layout import EPOCHS, MODELS, gold
+from millrace.transforms.encoders import Fit
 
 if TYPE_CHECKING:
     import keras
 
     from millrace.exporting.predictor import Inputs
+    from millrace.exporting.tokenizers import TextInput
 
 STEP = "publish"
 
@@ -81,10 +84,12 @@ def publish(context: Context, attempt: books.Attempt) -> books.Outcome:
     with export_directory(context, address) as directory:
         with observe.timed("publish/export"):
             served = make_serving_model(context, entry, gold_version, fitted)
-            exports, takes_and_gives = export_all(context, served, directory, probe=rows.probe())
+            texts = texts_of(context, fitted)
+            exports, takes_and_gives = export_all(context, served, directory, texts=texts, probe=rows.probe())
+            beside = write_tokenizers(texts, directory)
         with observe.timed("publish/evaluate"):
             evaluated = evaluate(rows, exports, classes=classes)
-        sums = checksums(exports)
+        sums = checksums({**exports, **beside})
     written = write_evaluation(attempt, evaluated, classes=classes, model_version=model_version, dataset_version=gold_version)
     first = evaluated[context.config.publish.exports[0]]
     if classes is not None:
@@ -184,12 +189,34 @@ def front_of(features: FittedFeatures) -> keras.Model:
     return keras.Model(dict(graph.inputs), graph.features, name="features")
 
 
+def texts_of(context: Context, fitted: FittedState) -> dict[str, TextInput]:
+    """By column of silver, how its texts become an input of the model."""
+    from millrace.exporting.tokenizers import TextInput
+
+    return {
+        feature.column: TextInput(fitted.tokenizers[feature.column], Fit.of(feature)) for feature in context.config.token_features
+    }
+
+
+def write_tokenizers(texts: Mapping[str, TextInput], directory: Path) -> dict[str, Path]:
+    """Brings the tokenizers of a model of texts beside its exports. Their path, as one more thing to keep the checksum of."""
+    from millrace.exporting import tokenizers
+
+    return {"tokenizers": tokenizers.write(texts, directory)} if texts else {}
+
+
 def export_all(
-    context: Context, served: keras.Model, directory: Path, *, probe: Inputs | None = None
+    context: Context,
+    served: keras.Model,
+    directory: Path,
+    *,
+    texts: Mapping[str, TextInput] = MappingProxyType({}),
+    probe: Inputs | None = None,
 ) -> tuple[dict[str, Path], str]:
     """Writes every export. Returns their paths by format, and what the model takes and gives as JSON.
 
-    `probe` are a few raw rows to compare each export with the model on; without them they are made up.
+    `texts`: the model's inputs that are made of texts. `probe` are a few raw rows to compare each export with the model on;
+    without them they are made up.
     """
     from millrace.exporting.formats import export
     from millrace.exporting.serving_model import signature
@@ -197,7 +224,7 @@ def export_all(
     exports: dict[str, Path] = {}
     for name in context.config.publish.exports:
         observe.progress(f"exporting {name}")
-        exports[name] = export(served, name, directory, probe=probe)
+        exports[name] = export(served, name, directory, texts=texts, probe=probe)
     return exports, json.dumps(signature(served), sort_keys=True)
 
 

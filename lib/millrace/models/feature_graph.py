@@ -18,7 +18,9 @@ from keras import ops
 from millrace.contracts.features import (
     CROSS_BINS,
     CROSS_KEY,
+    FIRST_YEAR,
     PERIODS,
+    YEARS,
     Block,
     CrossBlock,
     DatetimeBlock,
@@ -145,16 +147,30 @@ def _places(ids: Tensor, block: Block) -> Tensor:
     return ops.subtract(ids, 1) if isinstance(block, HashBlock) else ids
 
 
-def _parts(moments: Tensor, block: DatetimeBlock) -> Tensor:
-    """(B, 2 * parts) float32."""
-    missing = ops.equal(moments, NULL_INTEGER)
+def _parts(utc: Tensor, block: DatetimeBlock) -> Tensor:
+    """(B, width) float32."""
+    missing = ops.equal(utc, NULL_INTEGER)
+    moments = _local(utc, block)
     days = moments if block.unit == "day" else ops.floor_divide(moments, _DAY)
     sides = []
     for part in block.parts:
-        value = _hour(moments) if part == "hour" else _part_of_day(part, days)
-        angle = ops.multiply(ops.cast(value, "float64"), np.array(2 * np.pi / PERIODS[part]))
-        sides += [ops.where(missing, np.array(0.0), side) for side in (ops.sin(angle), ops.cos(angle))]
-    return ops.cast(ops.stack(sides, axis=-1), "float32")
+        value = ops.cast(_hour(moments) if part == "hour" else _part_of_day(part, days), "float64")
+        if part == "year":
+            sides.append(ops.divide(ops.subtract(value, np.array(float(FIRST_YEAR))), np.array(float(YEARS))))
+        else:
+            angle = ops.multiply(value, np.array(2 * np.pi / PERIODS[part]))
+            sides += [ops.sin(angle), ops.cos(angle)]
+    return ops.cast(ops.stack([ops.where(missing, np.array(0.0), side) for side in sides], axis=-1), "float32")
+
+
+def _local(utc: Tensor, block: DatetimeBlock) -> Tensor:
+    """(B,) int64: what the zone's clock shows, as if that were UTC."""
+    first = np.array(block.offsets[0], np.int64)
+    if not block.changes:
+        return ops.add(utc, first) if first else utc
+    has_come = ops.greater_equal(ops.expand_dims(utc, -1), np.array(block.changes, np.int64))  # (B, changes)
+    steps = ops.where(has_come, np.diff(np.array(block.offsets, np.int64)), np.array(0, np.int64))
+    return ops.add(ops.add(utc, first), ops.sum(steps, axis=-1))
 
 
 def _hour(moments: Tensor) -> Tensor:
@@ -164,15 +180,19 @@ def _hour(moments: Tensor) -> Tensor:
 
 
 def _part_of_day(part: str, days: Tensor) -> Tensor:
-    """See `transforms/encoding.py`. int64, from 0."""
+    """See `transforms/encoding.py`. int64, all but the year from 0."""
     if part == "weekday":
         return ops.mod(ops.add(days, 3), 7)
-    era_day = ops.mod(ops.add(days, 719_468), 146_097)
+    since_era_0 = ops.add(days, 719_468)
+    era_day = ops.mod(since_era_0, 146_097)
     leaps = ops.subtract(ops.floor_divide(era_day, 36_524), ops.floor_divide(era_day, 1460))
     year = ops.floor_divide(ops.subtract(ops.add(era_day, leaps), ops.floor_divide(era_day, 146_096)), 365)
     year_days = ops.subtract(ops.add(ops.multiply(year, 365), ops.floor_divide(year, 4)), ops.floor_divide(year, 100))
     year_day = ops.subtract(era_day, year_days)
     month = ops.floor_divide(ops.add(ops.multiply(year_day, 5), 2), 153)  # from March
+    if part == "year":
+        eras = ops.multiply(ops.floor_divide(since_era_0, 146_097), 400)
+        return ops.add(ops.add(eras, year), ops.floor_divide(month, 10))
     if part == "month":
         return ops.mod(ops.add(month, 2), 12)
     return ops.subtract(year_day, ops.floor_divide(ops.add(ops.multiply(month, 153), 2), 5))

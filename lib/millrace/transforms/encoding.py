@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 from millrace.contracts.features import (
     CROSS_BINS,
     CROSS_KEY,
+    FIRST_YEAR,
     PERIODS,
+    YEARS,
     Block,
     CrossBlock,
     DatetimeBlock,
@@ -145,21 +147,29 @@ def _set_ones(out: Floats, places: Wide) -> None:
 
 
 def _parts(batch: pa.RecordBatch, block: DatetimeBlock, out: Floats) -> None:
-    """out: (B, 2 * parts)."""
-    moments = as_integers(batch.column(block.columns[0]))
-    missing = moments == NULL_INTEGER
+    """out: (B, width)."""
+    utc = as_integers(batch.column(block.columns[0]))
+    missing = utc == NULL_INTEGER
+    moments = utc + np.array(block.offsets)[np.searchsorted(np.array(block.changes, np.int64), utc, side="right")]
     days = moments if block.unit == "day" else moments // DAY
-    for number, part in enumerate(block.parts):
+    place = 0
+    for part in block.parts:
         value = part_of(part, days, moments - days * DAY if part == "hour" else days)
-        angle = value * (2 * np.pi / PERIODS[part])
-        out[:, 2 * number] = np.where(missing, 0.0, np.sin(angle))
-        out[:, 2 * number + 1] = np.where(missing, 0.0, np.cos(angle))
+        if part == "year":
+            sides = [(value - FIRST_YEAR) / YEARS]
+        else:
+            angle = value * (2 * np.pi / PERIODS[part])
+            sides = [np.sin(angle), np.cos(angle)]
+        for side in sides:
+            out[:, place] = np.where(missing, 0.0, side)
+            place += 1
 
 
 def part_of(part: str, days: Wide, rest: Wide) -> Wide | npt.NDArray[np.float64]:
-    """A part of days since 1970-01-01, a Thursday, and of the microseconds since midnight; all count from 0.
+    """A part of days since 1970-01-01, a Thursday, and of the microseconds since midnight; all but the year count from 0.
 
-    Months and days by Howard Hinnant's days_from_civil algorithms (2013): years begin in March, 400 years have 146,097 days.
+    Years, months and days by Howard Hinnant's civil_from_days algorithm (2013): years begin in March, 400 of them, an era, have
+    146,097 days.
     """
     if part == "hour":
         hours: npt.NDArray[np.float64] = rest.astype(np.float64) / 3_600_000_000
@@ -170,5 +180,9 @@ def part_of(part: str, days: Wide, rest: Wide) -> Wide | npt.NDArray[np.float64]
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
     month_from_march = (5 * day_of_year + 2) // 153
+    if part == "year":
+        return (days + 719_468) // 146_097 * 400 + year_of_era + month_from_march // 10
+    if part == "month":
+        return (month_from_march + 2) % 12
     day_of_month: Wide = day_of_year - (153 * month_from_march + 2) // 5
-    return (month_from_march + 2) % 12 if part == "month" else day_of_month
+    return day_of_month
