@@ -35,6 +35,7 @@ RAW_ROWS = {
     "beijing_pm25": 43_824,
     "tiny_shakespeare": None,
     "zh_classic_novels": None,
+    "webcrawl": 93,
 }
 """What INDEX.md says of the raw data; None where rows are paragraphs or lines."""
 IN_EVERY_RUN = ("titanic", "sms_spam")
