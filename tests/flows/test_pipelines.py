@@ -39,6 +39,7 @@ RAW_ROWS = {
     "digits": None,
     "tiny_shakespeare": None,
     "zh_classic_novels": None,
+    "webcrawl": 93,
 }
 """What INDEX.md says of the raw data; None where rows are paragraphs or lines, or some are damaged on purpose."""
 NIGHT_OF_TESTS = "2026-11-22"

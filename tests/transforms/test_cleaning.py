@@ -69,6 +69,19 @@ def test_rows_are_dropped_by_the_first_rule(spark: SparkSession) -> None:
     ]
 
 
+def test_the_first_of_several_columns(spark: SparkSession) -> None:
+    rows = rows_of(spark, (1, float("nan"), "a"), (2, 2.0, None), (None, None, None))
+    steps = [
+        step_of(cast={"column": "n", "type": "double", "into": "number"}),
+        step_of(coalesce={"columns": ["x", "number"], "into": "x"}),
+        step_of(cast={"column": "x", "type": "string", "into": "u"}),
+        step_of(coalesce={"columns": ["t", "u"], "into": "v"}),
+    ]
+    assert check_steps(steps, CONTRACT) == {"number": "double", "u": "string", "v": "string"}
+    assert rules_of_clean(steps[1]) == ()
+    assert found(apply_run(rows, steps), "x", "v", "_rule") == [(1.0, "a", None), (2.0, "2.0", None), (None, None, None)]
+
+
 def test_forward(spark: SparkSession) -> None:
     rows = rows_of(spark, (1, 1.0, "a"), (2, None, "a"), (2, 5.0, "b"), (3, None, "b"), (4, None, "a"), (None, None, "a"))
     step = step_of(fillna={"columns": ["x"], "forward": {"time": "n", "group": ["t"]}})
@@ -130,6 +143,15 @@ def test_checks() -> None:
         ),
         "config: expected codes that the model knows in clean.language; found 'eng'. Did you mean 'en'?": step_of(
             language={"column": "t", "languages": ["eng"]}
+        ),
+        "config: expected clean.coalesce.columns to name columns of type string; found n is a int.": step_of(
+            coalesce={"columns": ["t", "n"], "into": "t"}
+        ),
+        "config: expected clean.coalesce.into to name a new column, or one of type string as it is written; found n is a int.": (
+            step_of(coalesce={"columns": ["t", "t"], "into": "n"})
+        ),
+        "config: expected clean.near_duplicates.column to name columns of the contract tiny_raw; found 'text'.": step_of(
+            near_duplicates={"column": "text"}
         ),
     }
     for message, step in cases.items():

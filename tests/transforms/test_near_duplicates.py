@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
-from millrace.transforms.near_duplicates import signatures, tag_near_duplicates
+from millrace.transforms.near_duplicates import SIGNATURES, signatures, tag_near_duplicates
 
 ROWS = "row_id string, text string, _night string, _source_file string, _rule string, _reason string, _action string"
 CONFIG = NearDuplicatesConfig(column="text")
@@ -50,34 +50,54 @@ def corpus(num_families: int, seed: int) -> list[Row]:
         if family % 3 == 0:
             tokens = list("".join(chr(0x4E00 + draw.randrange(500)) for _ in range(draw.randint(20, 80))))
         for _ in range(draw.randint(1, 5)):
-            rows.append((f"{len(rows):03d}", ("" if family % 3 == 0 else " ").join(tokens), f"n{draw.randrange(2)}", "f", None))
+            rows.append((f"{len(rows):03d}", ("" if family % 3 == 0 else " ").join(tokens), f"n{draw.randrange(3)}", "f", None))
             tokens[draw.randrange(len(tokens))] = draw.choice(["x", "y"])
     return rows
 
 
-def expected_of(rows: list[Row]) -> dict[str, str | None]:
-    """All pairs compared, groups joined, the earliest of each stays."""
+def expected_of(rows: list[Row], *, by_night: bool) -> dict[str, str | None]:
+    """All pairs compared, groups joined, the earliest stays; of all rows, or of a night's with those that stay before it."""
     grams = {}
     for row_id, text, *_ in rows:
         assert text is not None
         tokens = text.split() if text[0] < "\u4e00" and text[0].isascii() else list(text)
         grams[row_id] = {tuple(tokens[first : first + 5]) for first in range(max(1, len(tokens) - 4))}
-    order = [row[0] for row in sorted(rows, key=lambda row: (row[2], row[3], row[0]))]
-    group = {row_id: row_id for row_id in order}
-    for left in order:
-        for right in order:
-            if len(grams[left] & grams[right]) / len(grams[left] | grams[right]) >= 0.8:
-                old, new = group[right], group[left]
-                group = {row_id: new if name == old else name for row_id, name in group.items()}
-    first: dict[str, str] = {}
-    for row_id in order:
-        first.setdefault(group[row_id], row_id)
-    return {row_id: None if first[name] == row_id else first[name] for row_id, name in group.items()}
+    found: dict[str, str | None] = {}
+    for night in sorted({row[2] for row in rows}) if by_night else [None]:
+        own = sorted((row for row in rows if night in (None, row[2])), key=lambda row: (row[2], row[3], row[0]))
+        order = sorted(row_id for row_id, kept in found.items() if kept is None) + [row[0] for row in own]
+        group = {row_id: row_id for row_id in order}
+        for left in order:
+            for right in order:
+                if len(grams[left] & grams[right]) / len(grams[left] | grams[right]) >= 0.8:
+                    old, new = group[right], group[left]
+                    group = {row_id: new if name == old else name for row_id, name in group.items()}
+        first: dict[str, str] = {}
+        for row_id in order:
+            first.setdefault(group[row_id], row_id)
+        found |= {row[0]: None if first[group[row[0]]] == row[0] else first[group[row[0]]] for row in own}
+    return found
+
+
+def kept(signed: DataFrame) -> DataFrame:
+    """The same rows, made once."""
+    return signed.sparkSession.createDataFrame(signed.collect(), SIGNATURES)
+
+
+def one_by_one(spark: SparkSession, rows: list[Row]) -> dict[str, str | None]:
+    """The same when each night is done by itself, after those before it."""
+    found: dict[str, str | None] = {}
+    for night in sorted({row[2] for row in rows}):
+        stays = [row for row in rows if row[0] in found and found[row[0]] is None]
+        own = frame_of(spark, [row for row in rows if row[2] == night])
+        signed, standing = (kept(signatures(frame, config=CONFIG)) for frame in (own, frame_of(spark, stays)))
+        found |= tags_of(tag_near_duplicates(own, config=CONFIG, signed=signed, standing=standing))
+    return found
 
 
 def test_the_earliest_of_a_group_stays_whatever_the_order(spark: SparkSession) -> None:
-    rows = corpus(40, seed=3)
-    expected = expected_of(rows)
+    rows = corpus(40, seed=4)
+    expected = expected_of(rows, by_night=False)
     assert 20 < sum(kept is not None for kept in expected.values()) < len(rows) - 20
     frame = frame_of(spark, rows)
     tagged = tag_near_duplicates(frame, config=CONFIG)
@@ -87,6 +107,16 @@ def test_the_earliest_of_a_group_stays_whatever_the_order(spark: SparkSession) -
     assert tags_of(tag_near_duplicates(shuffled, config=CONFIG, signed=signatures(shuffled, config=CONFIG))) == expected
     again = tag_near_duplicates(frame_of(spark, [row for row in rows if expected[row[0]] is None]), config=CONFIG)
     assert set(tags_of(again).values()) == {None}
+
+
+def test_nights_that_are_done_together_leave_what_they_leave_one_by_one(spark: SparkSession) -> None:
+    rows = corpus(40, seed=4)
+    expected = expected_of(rows, by_night=True)
+    assert expected != expected_of(rows, by_night=False)
+    assert one_by_one(spark, rows) == expected
+    shuffled = frame_of(spark, random.Random(1).sample(rows, len(rows))).repartition(7)
+    signed = kept(signatures(shuffled, config=CONFIG))
+    assert tags_of(tag_near_duplicates(shuffled, config=CONFIG, signed=signed, by_night=True)) == expected
 
 
 def test_tagged_null_and_empty_rows_are_passed_over_and_chains_hold(spark: SparkSession) -> None:
@@ -130,6 +160,23 @@ def test_rows_that_stand_stay_and_take_new_ones(spark: SparkSession) -> None:
     assert tags_of(found) == {"1": "s1", "2": None, "3": "2", "4": "broken", "5": "s1"}
     nothing = tag_near_duplicates(new, config=CONFIG, standing=stored.limit(0))
     assert tags_of(nothing) == {"1": None, "2": None, "3": "2", "4": "broken", "5": "1"}
+
+
+def test_what_a_night_has_dropped_has_no_say_in_later_ones(spark: SparkSession) -> None:
+    rows: list[Row] = [
+        ("a1", words(0, 100), "n1", "a", None),
+        ("a2", words(16, 116), "n1", "a", None),  # 80 of 112 shared with the first: too few
+        ("b", words(200, 300), "n1", "a", None),
+        ("c", words(208, 308), "n1", "b", None),  # near b
+        ("d", words(8, 108), "n2", "a", None),  # near a1 and a2, which both stay
+        ("e", words(216, 316), "n2", "a", None),  # near c alone, which is gone
+        ("f", words(224, 324), "n3", "a", None),  # near e
+    ]
+    expected = {"a1": None, "a2": None, "b": None, "c": "b", "d": "a1", "e": None, "f": "e"}
+    frame = frame_of(spark, rows)
+    signed = kept(signatures(frame, config=CONFIG))
+    assert tags_of(tag_near_duplicates(frame, config=CONFIG, signed=signed, by_night=True)) == expected
+    assert one_by_one(spark, rows) == expected
 
 
 def test_a_column_that_is_no_text_is_refused(spark: SparkSession) -> None:

@@ -57,6 +57,15 @@ class FillConfig(Section):
         return self
 
 
+class CoalesceConfig(Section):
+    """The first of several columns that has a value (NULL, and NaN in floats, are none)."""
+
+    columns: tuple[Column, ...] = Field(min_length=2)
+    """Columns of one type, in the order in which they are asked."""
+    into: Column
+    """The column that gets it: a new one, or one of the contract's, also one of these."""
+
+
 class CastConfig(Section):
     """Another column that has a column's values in another type."""
 
@@ -143,6 +152,7 @@ class CleanStep(Section):
     dropna: tuple[Column, ...] = Field(default=(), min_length=1)
     """Rows with NULL, or NaN in floats, in one of these columns are dropped by rule dropna(COLUMN)."""
     fillna: FillConfig | None = None
+    coalesce: CoalesceConfig | None = None
     cast: CastConfig | None = None
     trim: tuple[Column, ...] = Field(default=(), min_length=1)
     """White space (Unicode's) at both ends of these texts goes."""

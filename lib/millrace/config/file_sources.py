@@ -88,23 +88,31 @@ class ParquetSource(Source):
     format: Literal["parquet"]
 
 
-class _WebSource(Source):
+class _WebFormat(Section):
     record_bytes: Positive = 64 * 1024**2
     """Bytes of a record, stored and unpacked; a longer one is a broken row."""
     total_bytes: Positive = 64 * 1024**3
     """Bytes that a compressed archive may unpack to."""
 
 
-class WarcSource(_WebSource):
+class WarcFormat(_WebFormat):
     """Web archives (WARC 1.0 and 1.1, ISO 28500): one row for each response."""
 
     format: Literal["warc"]
 
 
-class WetSource(_WebSource):
+class WarcSource(WarcFormat, Source):
+    """Web archives."""
+
+
+class WetFormat(_WebFormat):
     """Texts of web archives: one row for each conversion record."""
 
     format: Literal["wet"]
+
+
+class WetSource(WetFormat, Source):
+    """Texts of web archives."""
 
 
 class TsSource(Source):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from millrace.config.file_sources import FilesSource, ImagesSource, ParquetSource, TsSource, WarcSource, WetSource
+from millrace.config.mixed_sources import MixedSource
 from millrace.config.source import Source
 from millrace.config.table_sources import DeltaSource, JdbcSource
 from millrace.config.text_sources import CsvSource, JsonLinesSource, JsonSource, TextFiles, TextSource
@@ -20,6 +21,7 @@ __all__ = [
     "JdbcSource",
     "JsonLinesSource",
     "JsonSource",
+    "MixedSource",
     "ParquetSource",
     "Source",
     "SourceConfig",
@@ -50,6 +52,7 @@ SourceConfig = Annotated[
     | WarcSource
     | WetSource
     | TsSource
+    | MixedSource
     | JdbcSource,
     Field(discriminator="format"),
 ]

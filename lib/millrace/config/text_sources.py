@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -17,7 +17,7 @@ _NO_TEXT = ("utf_7", "idna", "punycode", "undefined", "unicode_escape", "raw_uni
 """What Python calls text encodings, and no file is in."""
 
 
-class TextFiles(Source):
+class TextFiles(Section):
     """What all formats have that are text in files. Files may be compressed: .gz, .bz2, .zst, .zip with one file in it."""
 
     encoding: str = "utf-8"
@@ -42,7 +42,7 @@ class TextFiles(Source):
         return encoding
 
 
-class CsvSource(TextFiles):
+class CsvFormat(TextFiles):
     """Texts in lines and fields (RFC 4180). The first line names the columns, unless `columns` does."""
 
     format: Literal["csv"]
@@ -60,7 +60,7 @@ class CsvSource(TextFiles):
     """Whether spaces after a delimiter (and at the beginning of a line) are no part of the field."""
 
     @model_validator(mode="after")
-    def _options_fit(self) -> CsvSource:
+    def _options_fit(self) -> Self:
         if self.delimiter == self.quote or not {"\r", "\n", "\0"}.isdisjoint((self.delimiter, self.quote)):
             raise ValueError("delimiter and quote differ, and neither is a line end")
         if self.skip_spaces and self.delimiter == " ":
@@ -72,7 +72,11 @@ class CsvSource(TextFiles):
         return self
 
 
-class JsonLinesSource(TextFiles):
+class CsvSource(CsvFormat, Source):
+    """CSV and TSV."""
+
+
+class JsonLinesFormat(TextFiles):
     """One JSON object a line."""
 
     format: Literal["jsonl"]
@@ -80,7 +84,11 @@ class JsonLinesSource(TextFiles):
     """Keys, and what the contract calls them."""
 
 
-class JsonSource(TextFiles):
+class JsonLinesSource(JsonLinesFormat, Source):
+    """JSON lines."""
+
+
+class JsonFormat(TextFiles):
     """Documents of one JSON array of objects, or of one object."""
 
     format: Literal["json"]
@@ -88,6 +96,10 @@ class JsonSource(TextFiles):
     """Keys, and what the contract calls them."""
     max_document_bytes: int = Field(64 * 1024**2, ge=1024, le=1024**3)
     """Of a document, which is read whole; a larger one ends the night: write it as JSON lines."""
+
+
+class JsonSource(JsonFormat, Source):
+    """JSON documents."""
 
 
 class LabelsFromPath(Section):
@@ -110,7 +122,7 @@ class LabelsFromPath(Section):
         return pattern
 
 
-class TextSource(TextFiles):
+class TextFormat(TextFiles):
     """Plain text. The columns are text, line_number and the label's, as many of them as the contract has."""
 
     format: Literal["text"]
@@ -118,3 +130,7 @@ class TextSource(TextFiles):
     """What a row is. Lines of white space alone are no rows, and end a paragraph."""
     labels: LabelsFromPath | None = None
     """A label in each file's name: {column: label, pattern: "[.](pos|neg)$"}."""
+
+
+class TextSource(TextFormat, Source):
+    """Plain text."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from millrace.config.encoding import ScaleFeature
 from millrace.config.load import nearest
 from millrace.config.models import FeatureConfig, PipelineConfig
+from millrace.config.sources import MixedSource
 from millrace.config.splitting import KFoldSplit
 from millrace.config.tokens import TokenFeature
 from millrace.contracts.table import ColumnContract, TableContract
@@ -26,7 +27,7 @@ CONTENT = "_content"
 """The column of silver that tells equal rows of text formats: SHA-256 of the raw row. It is there where a pipeline names it."""
 RESERVED = ("row_id", "split")
 LOSSES = {"class": ("cross_entropy",), "number": NUMBER_LOSSES}
-TEXTS = ("csv", "jsonl", "json", "text", "files")
+TEXTS = ("csv", "jsonl", "json", "text", "files", "mixed")
 """Formats whose raw values are texts, so that a row without a key is told by them, whatever their types come to be."""
 UNNAMED = ("text", "files", "images", "idx", "warc", "wet", "ts")
 """Formats whose columns are always the same, so that a contract's evolution cannot be about them."""
@@ -71,13 +72,33 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
 def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
     if config.source.format in UNNAMED:
         _check_evolution(config.source.format, contract)
-    if config.source.format != "csv":
+    if config.source.format not in ("csv", "mixed"):
         return
     for name, column in contract.columns.items():
         if column.data_type.inner:
             found = f"{name} is {column.type}"
             raise ConfigError(
-                "contract", expected="simple types in csv", found=found, remedy="Make it a string, and parse it later."
+                "contract",
+                expected=f"simple types in {config.source.format}",
+                found=found,
+                remedy="Make it a string, and parse it later.",
+            )
+    if isinstance(config.source, MixedSource):
+        _check_parts(config.source, contract)
+
+
+def _check_parts(source: MixedSource, contract: TableContract) -> None:
+    needed = [name for name, column in contract.columns.items() if not column.nullable]
+    for part in source.parts:
+        filled = [name for name in part.mapping.values() if name is not None]
+        _check_columns(f"source.parts, {part.format}", filled, contract)
+        missing = [name for name in needed if name not in filled]
+        if missing:
+            raise _error(
+                f"source.parts, {part.format}",
+                f"all columns of {contract.name} that cannot be NULL",
+                f"no {', '.join(missing)}",
+                f"Name them in its mapping, or let {contract.name} make them nullable.",
             )
 
 

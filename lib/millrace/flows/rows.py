@@ -135,7 +135,8 @@ class Rows:
         if self._standing is not None:
             untagged = {"_rule": F.lit(None).cast("string"), "_source_file": F.lit(None).cast("string")}
             known = self._keep(signatures(self._standing.withColumns(untagged), config=config))
-        return tag_near_duplicates(rows, config=config, signed=signed, standing=known)
+        by_night = len(self._scope.nights) > 1
+        return tag_near_duplicates(rows, config=config, signed=signed, standing=known, by_night=by_night)
 
     def _kept_if_few(self, rows: DataFrame) -> DataFrame:
         """Few rows are looked up in many: what was done to them so far is then planned and done once, not again for each look."""

@@ -11,22 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from millrace.config.sources import (
-    CsvSource,
-    DeltaSource,
-    FilesSource,
-    IdxSource,
-    ImagesSource,
-    JdbcSource,
-    JsonLinesSource,
-    JsonSource,
-    ParquetSource,
-    SourceConfig,
-    TextSource,
-    TsSource,
-    WarcSource,
-    WetSource,
-)
+from millrace.config.sources import DeltaSource, JdbcSource, MixedSource, SourceConfig
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
@@ -35,6 +20,7 @@ from millrace.sources.files import exists, identify, list_files, stamps
 from millrace.sources.idx import IdxReader
 from millrace.sources.images import ImagesReader
 from millrace.sources.jdbc import JdbcTable
+from millrace.sources.mixed import MixedReader
 from millrace.sources.parquet import ParquetReader
 from millrace.sources.reader import FileReader, RawSource
 from millrace.sources.text_files import TextFilesReader
@@ -42,22 +28,22 @@ from millrace.sources.text_readers import csv_reader, json_lines_reader, json_re
 from millrace.sources.ts import TsReader
 from millrace.sources.warc import WarcReader
 
-_READERS: Mapping[type, Callable[[Any], FileReader]] = MappingProxyType(
+_READERS: Mapping[str, Callable[[Any], FileReader]] = MappingProxyType(
     {
-        CsvSource: csv_reader,
-        JsonLinesSource: json_lines_reader,
-        JsonSource: json_reader,
-        TextSource: text_reader,
-        IdxSource: lambda _: IdxReader(),
-        FilesSource: TextFilesReader.of,
-        ImagesSource: ImagesReader.of,
-        ParquetSource: lambda _: ParquetReader(),
-        WarcSource: WarcReader.of,
-        WetSource: WarcReader.of,
-        TsSource: TsReader.of,
+        "csv": csv_reader,
+        "jsonl": json_lines_reader,
+        "json": json_reader,
+        "text": text_reader,
+        "idx": lambda _: IdxReader(),
+        "files": TextFilesReader.of,
+        "images": ImagesReader.of,
+        "parquet": lambda _: ParquetReader(),
+        "warc": WarcReader.of,
+        "wet": WarcReader.of,
+        "ts": TsReader.of,
     }
 )
-"""How a reader of files is made, by the section that asks for it."""
+"""How a reader of files is made of the section that asks for it, by its format."""
 
 
 def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
@@ -68,15 +54,20 @@ def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
         case JdbcSource():
             assert night is not None, "a database is read for a night"
             return JdbcTable.of(config, night)
+        case MixedSource():
+            parts = [(part.format, part, _READERS[part.format](part)) for part in config.parts]
+            return FileSource(MixedReader.of(parts), ignore=config.ignore)
         case _:
-            return FileSource(_READERS[type(config)](config))
+            return FileSource(_READERS[config.format](config))
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Files in one format."""
+    """Files in one format, or in several that one reader knows."""
 
     reader: FileReader
+    ignore: tuple[str, ...] = ()
+    """How names of files end that are passed over."""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -85,7 +76,7 @@ class FileSource:
 
     def find(self, path: str) -> list[str]:
         """The files at `path` in the source's format."""
-        return list_files(path, self.reader.suffixes)
+        return [name for name in list_files(path, self.reader.suffixes) if not name.endswith(self.ignore)]
 
     def exists(self, address: str) -> bool:
         """Whether the file is still there."""

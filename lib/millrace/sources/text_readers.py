@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from millrace.config.sources import CsvSource, JsonLinesSource, JsonSource, TextFiles, TextSource
+from millrace.config.text_sources import CsvFormat, JsonFormat, JsonLinesFormat, TextFiles, TextFormat
 from millrace.sources import csv, json, text
 from millrace.sources.csv import CsvReader
 from millrace.sources.csv_dialect import Dialect
@@ -12,7 +12,7 @@ from millrace.sources.opening import Limits, with_compressions
 from millrace.sources.text import Labels, TextOptions, TextReader
 
 
-def csv_reader(config: CsvSource) -> CsvReader:
+def csv_reader(config: CsvFormat) -> CsvReader:
     """CSV and TSV."""
     dialect = Dialect(
         delimiter=config.delimiter,
@@ -28,27 +28,27 @@ def csv_reader(config: CsvSource) -> CsvReader:
     return CsvReader(dialect, _suffixes(config, csv.TSV_SUFFIXES if config.delimiter == "\t" else csv.SUFFIXES))
 
 
-def json_reader(config: JsonSource) -> JsonReader:
+def json_reader(config: JsonFormat) -> JsonReader:
     """JSON documents."""
     return JsonReader(_json_options(config), _suffixes(config, json.SUFFIXES))
 
 
-def json_lines_reader(config: JsonLinesSource) -> JsonLinesReader:
+def json_lines_reader(config: JsonLinesFormat) -> JsonLinesReader:
     """JSON lines."""
     return JsonLinesReader(_json_options(config), _suffixes(config, json.LINES_SUFFIXES))
 
 
-def _json_options(config: JsonSource | JsonLinesSource) -> JsonOptions:
+def _json_options(config: JsonFormat | JsonLinesFormat) -> JsonOptions:
     return JsonOptions(
         encoding=Encoding(config.encoding),
         rename=tuple(config.rename.items()),
         max_row_bytes=config.max_row_bytes,
-        max_document_bytes=config.max_document_bytes if isinstance(config, JsonSource) else config.max_row_bytes,
+        max_document_bytes=config.max_document_bytes if isinstance(config, JsonFormat) else config.max_row_bytes,
         limits=Limits(config.max_bytes),
     )
 
 
-def text_reader(config: TextSource) -> TextReader:
+def text_reader(config: TextFormat) -> TextReader:
     """Plain text."""
     options = TextOptions(
         unit=config.unit,

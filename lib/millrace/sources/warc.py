@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from millrace.config.file_sources import WarcSource, WetSource
+from millrace.config.file_sources import WarcFormat, WetFormat
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
 from millrace.sources import http, records
@@ -45,7 +45,7 @@ class WarcReader:
     rules: tuple[str, ...] = RULES
 
     @classmethod
-    def of(cls, config: WarcSource | WetSource) -> WarcReader:
+    def of(cls, config: WarcFormat | WetFormat) -> WarcReader:
         """By a pipeline's section."""
         if config.format == "warc":
             return cls("response", with_compressions(".warc"), config.record_bytes, config.total_bytes)

@@ -57,7 +57,7 @@ def _all_pairs(parts: list[tuple[Numbers, Numbers, NDArray[np.bool_]]]) -> Itera
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     sizes = np.diff(np.append(starts, key.size))
     for size in np.unique(sizes[sizes > 1]).tolist():
-        left, right = np.triu_indices(size, 1, size) if size <= ALL_PAIRS else _star(size)
+        left, right = np.triu_indices(size, 1, size) if size <= ALL_PAIRS else star(size)
         for start in _chunks(starts[sizes == size], left.size):
             lefts, rights = (start[:, None] + left).ravel(), (start[:, None] + right).ravel()
             wanted = is_new[lefts] | is_new[rights]
@@ -66,7 +66,7 @@ def _all_pairs(parts: list[tuple[Numbers, Numbers, NDArray[np.bool_]]]) -> Itera
                 yield pa.RecordBatch.from_arrays(arrays, schema=PAIRS)
 
 
-def _star(size: int) -> tuple[Numbers, Numbers]:
+def star(size: int) -> tuple[Numbers, Numbers]:
     """Each of the hubs with all that come after it."""
     left = np.repeat(np.arange(HUBS), size - 1 - np.arange(HUBS))
     right = np.concatenate([np.arange(hub + 1, size) for hub in range(HUBS)])

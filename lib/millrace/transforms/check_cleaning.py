@@ -10,6 +10,7 @@ from millrace.config.cleaning import (
     CastConfig,
     CleanStep,
     ClipConfig,
+    CoalesceConfig,
     FillConfig,
     MapConfig,
     OutliersConfig,
@@ -17,6 +18,7 @@ from millrace.config.cleaning import (
     fills_forward,
 )
 from millrace.config.load import nearest
+from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
 from millrace.contracts.table import TableContract
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS
@@ -49,9 +51,10 @@ def check_clean(step: CleanStep, contract: TableContract, added: Kinds | None = 
     match step.options:
         case FillConfig() as config:
             _check_fill(config, known)
-        case CastConfig() as config:
-            known.need("clean.cast.column", [config.column], _SIMPLE)
-            return known.write("clean.cast.into", {config.into: config.type})
+        case NearDuplicatesConfig() as config:
+            known.need("clean.near_duplicates.column", [config.column], ("string",))
+        case CastConfig() | CoalesceConfig() as config:
+            return _check_into(config, known)
         case MapConfig() as config:
             known.need("clean.map.column", [config.column], ("boolean", *_NUMBERS, "string"))
             known.fit("clean.map.values", config.column, [*config.values, *config.values.values()])
@@ -92,7 +95,7 @@ def _check_forward(config: FillConfig, later: Sequence[CleanStep], contract: Tab
         expected = f"clean.fillna.forward without upsert in {contract.name}: a row that gives way takes its values with it"
         raise ConfigError("config", expected=expected, found="both", remedy="Leave one of them out.")
     for step in later:
-        changes = isinstance(step.options, MapConfig | CastConfig)
+        changes = isinstance(step.options, MapConfig | CastConfig | CoalesceConfig)
         kept = {config.forward.time, *config.forward.group, *(config.columns if changes else ())}
         changed = next((name for name in _writes(step) if name in kept), None)
         if changed is not None:
@@ -108,11 +111,21 @@ def _writes(step: CleanStep) -> tuple[str, ...]:
             return columns
         case OutliersConfig(columns=columns, action="clip"):
             return columns
-        case CastConfig(into=name) | MapConfig(column=name):
+        case CastConfig(into=name) | CoalesceConfig(into=name) | MapConfig(column=name):
             return (name,)
         case TextConfig() | LanguageConfig() | TextQualityConfig() | MaskConfig() as config:
             return tuple(written(config))
     return step.trim
+
+
+def _check_into(config: CastConfig | CoalesceConfig, known: _Known) -> dict[str, str]:
+    if isinstance(config, CastConfig):
+        known.need("clean.cast.column", [config.column], _SIMPLE)
+        return known.write("clean.cast.into", {config.into: config.type})
+    known.need("clean.coalesce.columns", config.columns, None)
+    kind = known.kinds[config.columns[0]]
+    known.need("clean.coalesce.columns", config.columns, (kind,))
+    return known.write("clean.coalesce.into", {config.into: kind})
 
 
 def _check_text(config: TextStep) -> None:

@@ -18,12 +18,14 @@ from millrace.config.cleaning import (
     CastConfig,
     CleanStep,
     ClipConfig,
+    CoalesceConfig,
     FillConfig,
     FilterConfig,
     ForwardConfig,
     MapConfig,
     OutliersConfig,
 )
+from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
 from millrace.transforms import tabular
 from millrace.transforms.fitted import Statistic, apply_fitted, statistics_of
@@ -45,6 +47,8 @@ def apply_clean(rows: DataFrame, step: CleanStep, *, tie_break: Sequence[str] = 
         case FillConfig(forward=ForwardConfig() as forward, columns=columns):
             order = [name for name in tie_break if name != forward.time]
             done = fill_forward(rows, columns=columns, time=forward.time, group=forward.group, tie_break=order, older=older)
+        case CoalesceConfig() as config:
+            done = tabular.coalesce(rows, columns=config.columns, into=config.into)
         case CastConfig() as config:
             drop = config.failed == "drop"
             done = tabular.cast_into(rows, column=config.column, type=config.type, into=config.into, drop_failed=drop)
@@ -92,6 +96,8 @@ def rules_of_clean(step: CleanStep) -> tuple[str, ...]:
             rules = tuple(f"outliers({name})" for name in columns)
         case TextConfig() | LanguageConfig() | TextQualityConfig() | MaskConfig() as config:
             rules = rules_of_text(config)
+        case NearDuplicatesConfig() as config:
+            rules = (config.rule,)
         case tuple() as columns if step.name == "dropna":
             rules = tuple(f"dropna({name})" for name in columns)
         case tuple() as columns if step.name == "drop_duplicates":

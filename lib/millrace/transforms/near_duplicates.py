@@ -4,6 +4,7 @@
     candidates           contents that share a band's key                                       (transforms/buckets.py)
     comparison           candidates whose Jaccard similarity is at least the threshold, exactly
     connected components over contents; of each component the earliest row stays
+    several nights       within a component one night after the other                       (transforms/near_nights.py)
 
 Broder: On the resemblance and containment of documents, 1997; the banding as in Mining of Massive Datasets, 3.4.
 
@@ -27,11 +28,13 @@ from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
 from millrace.transforms.buckets import pairs_in_buckets
 from millrace.transforms.minhash import MinHash, components, sign, similarities
+from millrace.transforms.near_nights import KEYS, later_by_night
 
 SIGNATURES = "row_id string, _night string, _source_file string, _content binary, _bands array<bigint>, _shingles binary"
 _PAIRS = "left bigint, right bigint"
 _LINKS = "left binary, right binary"
 _GROUPS = "_content binary, _group binary"
+_LATER = "row_id string, _kept string"
 
 
 def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
@@ -57,19 +60,25 @@ def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
 
 
 def tag_near_duplicates(
-    rows: DataFrame, *, config: NearDuplicatesConfig, signed: DataFrame | None = None, standing: DataFrame | None = None
+    rows: DataFrame,
+    *,
+    config: NearDuplicatesConfig,
+    signed: DataFrame | None = None,
+    standing: DataFrame | None = None,
+    by_night: bool = False,
 ) -> DataFrame:
     """The same rows; of each group of near-duplicates all but the first are tagged as dropped by `near_duplicates(COLUMN)`.
 
     First is a row of `standing` (signatures of rows that other nights kept: they stay whatever comes), else the earliest by
     (_night, _source_file, row_id). Rows that have a tag are passed over. `signed` is what `signatures` gave for these rows, kept
     by the caller: it is read several times here, and made anew each time where it is not given. row_id is unique among rows
-    without a tag. The result depends neither on the rows' order nor on their partitions.
+    without a tag. With `by_night` what stays is what stays when the rows' nights come one by one, in their order; for rows of
+    one night it changes nothing. The result depends neither on the rows' order nor on their partitions.
     """
     new = (signatures(rows, config=config) if signed is None else signed).withColumn("_stands", F.lit(False))
     everything = new if standing is None else new.unionByName(_touched(new, standing))
     groups = _groups(_links(everything, _candidates(everything), threshold=config.threshold))
-    later = _later(everything, groups)
+    later = _later_by_night(everything, groups, threshold=config.threshold) if by_night else _later(everything, groups)
     is_later = F.col("_rule").isNull() & F.col("_kept").isNotNull()
     reason = F.concat(F.lit(f"its {config.column} is nearly equal to that of the row "), "_kept")
     tags = {"_rule": F.lit(config.rule), "_reason": reason, "_action": F.lit("dropped")}
@@ -137,6 +146,15 @@ def _later(signed: DataFrame, groups: DataFrame) -> DataFrame:
     order = Window.partitionBy("_group").orderBy(F.col("_stands").desc(), "_night", "_source_file", "row_id")
     first = grouped.withColumns({"_kept": F.first("row_id").over(order), "_place": F.row_number().over(order)})
     return first.filter((F.col("_place") > 1) & ~F.col("_stands")).select("row_id", "_kept")
+
+
+def _later_by_night(signed: DataFrame, groups: DataFrame, *, threshold: float) -> DataFrame:
+    """The same, as nights that come one by one leave it."""
+    columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
+    together = signed.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
+    in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
+    alone = signed.join(groups, on="_content", how="left_anti")
+    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(_later(alone, groups.limit(0)))
 
 
 def _number() -> Column:

@@ -46,6 +46,13 @@ def fill_constant(rows: DataFrame, *, values: Mapping[str, Any]) -> DataFrame:
     )
 
 
+def coalesce(rows: DataFrame, *, columns: Sequence[str], into: str) -> DataFrame:
+    """A column with the first value that one of the columns has; NULL where none has one."""
+    value = F.coalesce(*[F.when(~is_missing(rows, name), F.col(name)) for name in columns])
+    old = F.col(into) if into in rows.columns else F.lit(None)
+    return rows.withColumn(into, F.when(F.col("_rule").isNull(), value).otherwise(old))
+
+
 def cast_into(rows: DataFrame, *, column: str, type: str, into: str, drop_failed: bool = True) -> DataFrame:
     """A column with another's values in a type; without one it is NULL, or the row is dropped by cast(COLUMN)."""
     text = F.trim(column) if isinstance(rows.schema[column].dataType, T.StringType) and type != "string" else F.col(column)
