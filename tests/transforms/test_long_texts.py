@@ -45,7 +45,7 @@ def peak_kib() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of a process is read from Linux's /proc")
-@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [12, pytest.param(200, marks=pytest.mark.full)])
 def test_batches_of_long_texts_stay_small(spark: SparkSession, count: int) -> None:
     """Without the bound all 200 are one batch of 1 GB."""
     before = spark.conf.get(KEY)
