@@ -43,11 +43,11 @@ class Side:
         for name, flow in flows.items():
             num_jobs, computed, started = self._num_jobs(), cpu_seconds(), time.perf_counter()
             code = run(flow, "", list(options), spark=self._spark)
+            if code:
+                raise RuntimeError(f"{name} {' '.join(options)} has ended with {code}")
             answer[name] = time.perf_counter() - started
             answer[f"{name}/cpu_seconds"] = cpu_seconds() - computed
             answer[f"{name}/num_jobs"] = self._num_jobs() - num_jobs
-            if code:
-                raise RuntimeError(f"{name} {' '.join(options)} has ended with {code}")
         return answer
 
     def _num_jobs(self) -> int:

@@ -4,7 +4,8 @@ The rows are pictures of four MNIST digits each, drawn by a seed, one in a hundr
 are TIMES times HEAP_BYTES. The pipeline drops copies, which brings rows of one picture together, and writes gold in hash order,
 which puts all rows in another order: shuffles of everything, in a session whose JVM has HEAP_BYTES. The session, its Python
 workers and the process that drives it must stay below CAP_BYTES together. Gold is then read without Spark: rows, pixels and
-labels must add up to what was drawn.
+labels must add up to what was drawn. The session differs from the one that ships by its heap and by PARTITIONS: what a task
+sorts should fit into its share of the heap, for each file that it spills to costs memory while it is read.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from millrace.lake.ledger import Ledger
 
 HEAP_BYTES = 1024**3
 TIMES = 4
+PARTITIONS = 64
 CAP_BYTES = 5 * 1024**3 // 2
 PIPELINE = "tiles"
 _CORES = 2
