@@ -99,7 +99,7 @@ def test_one_big_file_by_many_tasks(spark: SparkSession, tmp_path: Path, monkeyp
 
 def test_other_formats_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     write_file(tmp_path / "a.jsonl", '{"id": 1, "name": "a"}\n[]\n')
-    write_file(tmp_path / "b.json", '[{"id": 2}]')
+    write_file(tmp_path / "b.json", '[{"id": 2, "name": null}]')
     write_file(tmp_path / "c.txt", "d\n")
     values = {"name": "tiny", "path": "/x", "schema": "tiny_raw"}
     labels = {"column": "id", "pattern": "(c)[.]txt"}

@@ -181,8 +181,10 @@ def part_of(part: str, days: Wide, rest: Wide) -> Wide | npt.NDArray[np.float64]
     day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
     month_from_march = (5 * day_of_year + 2) // 153
     if part == "year":
-        return (days + 719_468) // 146_097 * 400 + year_of_era + month_from_march // 10
+        year: Wide = (days + 719_468) // 146_097 * 400 + year_of_era + month_from_march // 10
+        return year
     if part == "month":
-        return (month_from_march + 2) % 12
+        month: Wide = (month_from_march + 2) % 12
+        return month
     day_of_month: Wide = day_of_year - (153 * month_from_march + 2) // 5
     return day_of_month
