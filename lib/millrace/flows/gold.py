@@ -22,7 +22,6 @@ from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import gold, rejects_of_gold
-from millrace.lake.read import read_version
 from millrace.lake.write import write_nights
 from millrace.transforms import blocks, windows
 from millrace.transforms.encode import LABEL, class_index, in_hash_order
@@ -48,12 +47,12 @@ class Gold:
     """Of rows of another grain; None where gold has silver's rows."""
 
 
-def write_gold(context: Context, attempt: books.Attempt, scope: Scope, state: FittedState, written: books.TableVersion) -> Gold:
-    """Encodes silver's rows of the scope's nights into gold."""
-    silver = read_version(context.spark(), context.lake, written.table, written.version)
-    rows = silver.filter(F.col("_night").isin(list(scope.nights)))
+def write_gold(
+    context: Context, attempt: books.Attempt, scope: Scope, state: FittedState, rows: DataFrame, *, num_rows: int | None = None
+) -> Gold:
+    """Encodes `rows`, silver's of the scope's nights, into gold. `num_rows`: how many they are, where that is known."""
     if not context.config.changes_grain:
-        table = _write(context, attempt, scope, encode_rows(context, state, rows), _num_bytes(context, state, rows))
+        table = _write(context, attempt, scope, encode_rows(context, state, rows), _num_bytes(context, state, rows, num_rows))
         return Gold(table, rows_by_split(context.lake.path(table.table), table.version))
     made = make_windows(context, rows) if context.config.windows else make_blocks(context, state, rows)
     with cached(made) as tagged:
@@ -124,7 +123,7 @@ def _write(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFra
     return write_nights(attempt, gold(config.name), ordered, scope.nights, partition_by=["split"], rebuild=scope.rebuild)
 
 
-def _num_bytes(context: Context, state: FittedState, rows: DataFrame) -> int:
+def _num_bytes(context: Context, state: FittedState, rows: DataFrame, num_rows: int | None) -> int:
     """About what the rows come to when they are encoded: it decides the number of files."""
     tensors = [context.silver.columns[feature.column].tensor for feature in context.config.image_features]
     row_bytes = sum(tensor.num_bytes for tensor in tensors if tensor is not None)
@@ -132,6 +131,8 @@ def _num_bytes(context: Context, state: FittedState, rows: DataFrame) -> int:
         row_bytes += 4 * (state.features.width + len(state.features.id_names))
     row_bytes += sum(4 * feature.length for feature in context.config.token_features if feature.length is not None)
     ragged = [feature.column for feature in context.config.token_features if feature.length is None]
+    if num_rows is not None and not ragged:
+        return num_rows * row_bytes
     found = rows.agg(F.count("*").alias("rows"), *[F.sum(F.octet_length(name)).alias(name) for name in ragged]).collect()[0]
     return int(found["rows"] * row_bytes + sum(found[name] or 0 for name in ragged))
 

@@ -47,8 +47,8 @@ class Rows:
 
     def __init__(self, context: Context, attempt: books.Attempt, scope: Scope, keep: Keep) -> None:
         self._context, self._attempt, self._scope, self._keep = context, attempt, scope, keep
-        self._standing = standing_silver(context, attempt, scope)
-        self._few = self._standing is not None and is_few(context, attempt, scope)
+        self._standing = self._standing_rows()
+        self._few = self._standing is not None and self._is_few()
         self._order = list(context.contract.columns)
         self.cleaning: Statistics | None = scope.standing.cleaning if scope.standing else None
         """What the steps of `clean` that look at the train split have taken from it."""
@@ -68,13 +68,27 @@ class Rows:
         rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
         return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
 
-    def _checked(self) -> DataFrame:
+    def _standing_rows(self) -> DataFrame | None:
+        return standing_silver(self._context, self._attempt, self._scope)
+
+    def _is_few(self) -> bool:
+        return is_few(self._context, self._attempt, self._scope)
+
+    def _typed(self) -> DataFrame:
+        """One row per raw row of the scope: the contract's columns in its types, _raw, _source_file, _night, CAST_FAILED."""
         contract = self._context.contract
         raw = bronze_rows(self._context, self._attempt, self._scope)
-        typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+        return cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+
+    def _by_contract(self, rows: DataFrame) -> DataFrame:
+        """The same rows; those that break a rule of the contract are tagged."""
+        return tag(rows, rules_of(self._context.contract)).drop(CAST_FAILED)
+
+    def _checked(self) -> DataFrame:
+        contract, typed = self._context.contract, self._typed()
         if uses_content(self._context.config):
             typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
-        checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
+        checked = self._by_contract(with_row_id(typed, key=contract.key, content="_raw"))
         if across_rules(contract) or self._context.config.clean:
             return checked
         # a row that breaks no rule now is not quarantined later: its text need not travel on

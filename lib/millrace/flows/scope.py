@@ -10,6 +10,7 @@ from millrace.config.load import hash_of
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows.context import Context
+from millrace.flows.taken import name_of, raw_nights
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, gold
@@ -30,7 +31,9 @@ class Scope:
 def sections(context: Context) -> list[object]:
     """The parts of the config that decide which rows silver and gold have."""
     config = context.config
+    mode = [list(config.materialize)] if config.only_gold else []
     return [
+        *mode,
         config.name,
         config.source.name,
         context.contract,
@@ -46,8 +49,7 @@ def sections(context: Context) -> list[object]:
 
 def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     """The nights of bronze that are not in silver as they are now; all of them where what decides about rows has changed."""
-    table = bronze(context.config.source.name)
-    seen = night_files(context.lake.path(table), attempt.input_version(table))
+    seen = seen_nights(context, attempt)
     standing = standing_state(context, attempt.ledger)
     if standing is None or standing.sections_hash != hash_of(sections(context)):
         return everything(seen)
@@ -63,6 +65,15 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
 def everything(seen: dict[str, str]) -> Scope:
     """All nights, made anew."""
     return Scope(tuple(sorted(seen)), True, seen, None)
+
+
+def seen_nights(context: Context, attempt: books.Attempt) -> dict[str, str]:
+    """Each night that the step's inputs have, with the hash of its files: bronze's, or the raw ones where there is no bronze."""
+    if context.config.only_gold:
+        nights = raw_nights(context, attempt.ledger, attempt.inputs.files)
+        return {night: hash_of(sorted((name_of(file.path), file.sha256) for file in files)) for night, files in nights.items()}
+    table = bronze(context.config.source.name)
+    return night_files(context.lake.path(table), attempt.input_version(table))
 
 
 def night_files(uri: str, version: int | None) -> dict[str, str]:

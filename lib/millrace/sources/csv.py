@@ -18,6 +18,7 @@ from millrace.sources.csv_blocks import parse
 from millrace.sources.csv_dialect import RFC_4180, Dialect
 from millrace.sources.csv_parts import Part, parts
 from millrace.sources.csv_rows import Rows
+from millrace.sources.csv_typed import TypedBlocks, as_texts, typed_schema
 from millrace.sources.encodings import has_marks, shown
 from millrace.sources.gather import BATCH_ROWS, Gatherer, Verdict, text_schema
 from millrace.sources.opening import with_compressions
@@ -56,6 +57,25 @@ class CsvReader:
         """See `read_part`."""
         return read_part(unit, contract, self.dialect)
 
+    @property
+    def typed(self) -> TypedCsvReader:
+        """The same files with typed numbers."""
+        return TypedCsvReader(self.dialect, self.suffixes)
+
+
+@dataclass(frozen=True)
+class TypedCsvReader(CsvReader):
+    """The same rows, numbers as such where they are plainly good. See csv_typed."""
+
+    def arrow_schema(self, contract: TableContract) -> pa.Schema:
+        """See `typed_schema`."""
+        return typed_schema(contract)
+
+    def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """See `read_part`."""
+        for batch in read_part(unit, contract, self.dialect, typed=True):
+            yield batch if batch.schema.equals(self.arrow_schema(contract)) else as_texts(batch, contract)
+
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:
     """Raises ContractError where the header lacks a column of the contract, or has one too many and the contract says refuse."""
@@ -92,22 +112,34 @@ def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Ite
     return read_part(Part(path), contract, dialect)
 
 
-def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
-    """The rows of a part of a file in `text_schema`, in the file's order.
+def read_part(
+    part: Part, contract: TableContract, dialect: Dialect = RFC_4180, *, typed: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a part of a file in `text_schema`, in the file's order; if `typed`, in `typed_schema` where they are plain.
 
     Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed).
     """
     schema = text_schema(contract)
     with Rows(part, dialect) as rows:
         judge, gathered = _Judge(rows.header, contract, dialect), Gatherer(part.path, contract, _BATCH_ROWS)
+        plain = TypedBlocks(contract, dialect, rows.header, part.path) if typed and not judge.added else None
         for block in rows.blocks():
             if isinstance(block, TooLong):
                 rows.refuse_long_line(block)
                 gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            fast = None if judge.added else parse(block, schema, dialect, header=rows.header, path=part.path)
-            if fast is None:
-                for row, text in rows.rows(block):
+            for piece in [block] if plain is None else plain.parts(block):
+                if not isinstance(piece, bytes):
+                    fast: pa.RecordBatch | None = piece
+                else:
+                    fast = None if judge.added else parse(piece, schema, dialect, header=rows.header, path=part.path)
+                if fast is not None:
+                    if gathered.num_rows:
+                        yield gathered.take()
+                    for start in range(0, fast.num_rows, _BATCH_ROWS):
+                        yield fast.slice(start, _BATCH_ROWS)
+                    continue
+                for row, text in rows.rows(piece):
                     verdict = judge.verdict(row, text)
                     if verdict is None:
                         gathered.add(judge.values(row), len(text))
@@ -115,11 +147,6 @@ def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) 
                         gathered.add_broken(verdict, shown(text))
                     if gathered.is_full:
                         yield gathered.take()
-                continue
-            if gathered.num_rows:
-                yield gathered.take()
-            for start in range(0, fast.num_rows, _BATCH_ROWS):
-                yield fast.slice(start, _BATCH_ROWS)
         if gathered.num_rows:
             yield gathered.take()
 

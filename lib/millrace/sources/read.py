@@ -30,6 +30,7 @@ from millrace.config.sources import (
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
+from millrace.sources.csv import CsvReader
 from millrace.sources.delta import DeltaTableSource
 from millrace.sources.files import exists, identify, list_files
 from millrace.sources.idx import IdxReader
@@ -70,6 +71,11 @@ def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
             return JdbcTable.of(config, night)
         case _:
             return FileSource(_READERS[type(config)](config))
+
+
+def typed(raw: RawSource) -> RawSource | None:
+    """The same rows with numbers that are typed where they are read (contracts.texts); None where the format has no such way."""
+    return FileSource(raw.reader.typed) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from pyspark.sql.types import StringType
 
 from millrace.contracts.spark import CAST_FAILED, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
+from millrace.contracts.texts import TEXTS, typed_columns
 
-__all__ = ["CAST_FAILED", "cast_columns", "raw_text"]
+__all__ = ["CAST_FAILED", "cast_columns", "cast_texts", "raw_text"]
 
 
 def cast_columns(rows: DataFrame, *, contract: TableContract) -> DataFrame:
@@ -27,6 +28,38 @@ def cast_columns(rows: DataFrame, *, contract: TableContract) -> DataFrame:
     names = F.array_compact(F.array(*failed)) if failed else F.array().cast("array<string>")
     others = [name for name in rows.columns if name not in contract.columns]
     return rows.select(*[value.alias(name) for name, value in casted.items()], *others, names.alias(CAST_FAILED))
+
+
+def cast_texts(rows: DataFrame, *, contract: TableContract) -> DataFrame:
+    """`cast_columns` for rows that came typed or as text (contracts.texts), with `_raw` besides: see `raw_text`.
+
+    Of a row that came typed, _raw has its numbers as Spark writes them.
+    """
+    came_typed = F.col(TEXTS).isNull()
+    texts = {name: F.get(F.col(TEXTS), F.lit(place)) for place, name in enumerate(typed_columns(contract))}
+    values, failed, raw = {}, [], []
+    is_seen = True
+    for name, column in contract.columns.items():
+        text = texts.get(name, F.col(name))
+        value = _from_text(text, column)
+        if name in texts:
+            value = F.when(came_typed, F.col(name)).otherwise(value)
+            failed.append(F.when(~came_typed & text.isNotNull() & value.isNull(), F.lit(name)))
+            text = F.when(came_typed, F.col(name).cast("string")).otherwise(text)
+        elif column.type != "string":
+            is_seen = False
+            failed.append(F.when(text.isNotNull() & value.isNull(), F.lit(name)))
+        values[name] = value.alias(name)
+        raw.append(text.alias(name))
+    nothing = F.array().cast("array<string>")
+    names = F.array_compact(F.array(*failed)) if failed else nothing
+    others = [name for name in rows.columns if name not in contract.columns]
+    return rows.select(
+        *values.values(),
+        *others,
+        F.to_json(F.struct(*raw)).alias("_raw"),
+        (F.when(came_typed, nothing).otherwise(names) if is_seen else names).alias(CAST_FAILED),
+    )
 
 
 def raw_text(rows: DataFrame, *, contract: TableContract) -> Column:
