@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import loading, night, plan, preprocess_tokens, training
+from bench import loading, night, plan, preprocess_tabular, preprocess_tokens, training
 from bench.report import Result, print_table, write_json
 from millrace.errors import ConfigError, MillraceError
 
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[int], Result]] = {
     "loading": loading.run,
     "night": night.run,
     "plan": plan.run,
+    "preprocess_tabular": preprocess_tabular.run,
     "preprocess_tokens": preprocess_tokens.run,
     "training": training.run,
 }

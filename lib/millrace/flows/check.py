@@ -12,8 +12,8 @@ from millrace.config.tokens import TokenFeature
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
-from millrace.flows.check_gold import check_gold_alone
 from millrace.fit.features import checked_type
+from millrace.flows.check_gold import check_gold_alone
 from millrace.training.objective import NUMBER_LOSSES
 from millrace.transforms.check_cleaning import check_steps
 from millrace.transforms.cleaning import statistics_of

@@ -84,7 +84,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The test split of a version of gold, as the exports take it: gold's images, or raw columns, of silver or of the raw files."""
+    """The test split of a version of gold, as the exports take it: gold's images, or raw columns of silver or the raw files."""
 
     __test__ = False
 
@@ -126,7 +126,7 @@ class TestSplit:
 
     @cached_property
     def _silver(self) -> pa.Table:
-        """The test rows that gold was made of, silver's or raw ones: row_id and what the features take. Read once."""
+        """The test rows that gold was made of, in silver or the raw files: row_id and what the features take. Read once."""
         assert self.fitted.features is not None
         name = silver(self.context.config.name)
         wanted = ["row_id", *[column.name for column in self.fitted.features.inputs]]

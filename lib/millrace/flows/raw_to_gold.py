@@ -1,7 +1,7 @@
 """raw files -> gold, for `materialize: [gold]`: the steps of preprocess without bronze and silver between.
 
-Two passes over the files: one for rules, keys, classes and statistics, one that encodes. Nights are told by their raw files; those
-that are new are done, and all where what decides about rows has changed, or has to be fitted anew.
+Two passes over the files: one for rules, keys, classes and statistics, one that encodes. Nights are told by their raw files;
+those that are new are done, and all where what decides about rows has changed, or has to be fitted anew.
 """
 
 from __future__ import annotations

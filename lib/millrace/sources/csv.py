@@ -122,33 +122,34 @@ def read_part(
     schema = text_schema(contract)
     with Rows(part, dialect) as rows:
         judge, gathered = _Judge(rows.header, contract, dialect), Gatherer(part.path, contract, _BATCH_ROWS)
-        plain = TypedBlocks(contract, dialect, rows.header, part.path) if typed and not judge.added else None
+        plain = TypedBlocks(contract, dialect, rows.header, part.path) if typed else None
         for block in rows.blocks():
             if isinstance(block, TooLong):
                 rows.refuse_long_line(block)
                 gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            for piece in [block] if plain is None else plain.parts(block):
-                if not isinstance(piece, bytes):
-                    fast: pa.RecordBatch | None = piece
-                else:
-                    fast = None if judge.added else parse(piece, schema, dialect, header=rows.header, path=part.path)
-                if fast is not None:
+            for found in [block] if judge.added else _by_arrow(block, plain, schema, dialect, rows.header, part.path):
+                if not isinstance(found, bytes):
                     if gathered.num_rows:
                         yield gathered.take()
-                    for start in range(0, fast.num_rows, _BATCH_ROWS):
-                        yield fast.slice(start, _BATCH_ROWS)
+                    for start in range(0, found.num_rows, _BATCH_ROWS):
+                        yield found.slice(start, _BATCH_ROWS)
                     continue
-                for row, text in rows.rows(piece):
-                    verdict = judge.verdict(row, text)
-                    if verdict is None:
-                        gathered.add(judge.values(row), len(text))
-                    else:
-                        gathered.add_broken(verdict, shown(text))
+                for row, text in rows.rows(found):
+                    judge.add(row, text, gathered)
                     if gathered.is_full:
                         yield gathered.take()
         if gathered.num_rows:
             yield gathered.take()
+
+
+def _by_arrow(
+    block: bytes, plain: TypedBlocks | None, schema: pa.Schema, dialect: Dialect, header: Sequence[str], path: str
+) -> Iterator[pa.RecordBatch | bytes]:
+    """The rows of a block in its order, where Arrow reads them, and what it does not read."""
+    for piece in [block] if plain is None else plain.parts(block):
+        read = parse(piece, schema, dialect, header=header, path=path) if isinstance(piece, bytes) else piece
+        yield piece if read is None else read
 
 
 class _Judge:
@@ -158,6 +159,14 @@ class _Judge:
         self._header, self._dialect = header, dialect
         self.added = [name for name in header if name not in contract.columns]
         self._places = [header.index(name) for name in contract.columns]
+
+    def add(self, row: Sequence[str], text: str, gathered: Gatherer) -> None:
+        """A row, good or not."""
+        verdict = self.verdict(row, text)
+        if verdict is None:
+            gathered.add(self.values(row), len(text))
+        else:
+            gathered.add_broken(verdict, shown(text))
 
     def values(self, row: Sequence[str]) -> list[str | None]:
         """The contract's columns."""

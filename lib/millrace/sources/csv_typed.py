@@ -1,8 +1,8 @@
 """CSV whose numbers Arrow reads as numbers: what is plainly as the contract says comes typed, all else as text.
 
-A block is typed where each number is one to Arrow, nothing is NULL that must not be, and each number lies in its range. Of another
-block the parts that are so are typed, and what is left comes as `csv` gives it, for Spark to cast and to judge: a row is the
-same both ways, and its raw text is there where it may be wrong.
+A block is typed where each number is one to Arrow, nothing is NULL that must not be, and each number lies in its range. Of
+another block the parts that are so are typed, and what is left comes as `csv` gives it, for Spark to cast and to judge: a row is
+the same both ways, and its raw text is there where it may be wrong.
 """
 
 from __future__ import annotations
