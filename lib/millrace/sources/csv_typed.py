@@ -1,8 +1,8 @@
 """CSV whose numbers Arrow reads as numbers: what is plainly as the contract says comes typed, all else as text.
 
-A block is typed where each number is one to Arrow, nothing is NULL that must not be, and each number lies in its range. Of
-another block the parts that are so are typed, and what is left comes as `csv` gives it, for Spark to cast and to judge: a row is
-the same both ways, and its raw text is there where it may be wrong.
+A row is typed where each number is one to Arrow, nothing is NULL that must not be, and each number lies in its range. The others
+come as `csv` gives them, for Spark to cast and to judge: a row is the same both ways, and its raw text is there where it may be
+wrong. Where Arrow does not read a block because of one value, its neighbours in a sixteenth of the block come as text too.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -22,8 +24,6 @@ from millrace.sources.csv_blocks import is_plain
 from millrace.sources.csv_dialect import Dialect
 
 _NUM_PARTS = 16
-_HEXADECIMAL = (b"0x", b"0X")
-"""Arrow takes 0x10 for 16, and Spark for no number."""
 
 
 def typed_schema(contract: TableContract) -> pa.Schema:
@@ -46,21 +46,39 @@ class TypedBlocks:
     path: str
 
     def parts(self, block: bytes) -> Iterator[pa.RecordBatch | bytes]:
-        """The rows of a block in its order: in `typed_schema` where they are plain, as they are where not."""
+        """The rows of a block: in `typed_schema` those that are plainly good, and the lines of the others."""
         if self.dialect.skip_spaces or not is_plain(block, self.dialect):
             yield block
             return
-        whole = self._typed(block)
+        whole = self._parsed(block)
         if whole is not None:
-            yield whole
+            yield from self._sorted(whole, block)
             return
         for piece in _pieces(block):
-            found = self._typed(piece)
-            yield piece if found is None else found
+            rows = self._parsed(piece)
+            yield from [piece] if rows is None else self._sorted(rows, piece)
 
-    def _typed(self, block: bytes) -> pa.RecordBatch | None:
-        """None where a row is not plainly good."""
-        if any(mark in block for mark in _HEXADECIMAL):
+    def _sorted(self, rows: pa.RecordBatch, block: bytes) -> Iterator[pa.RecordBatch | bytes]:
+        """Good rows, and the lines of the others."""
+        bad = reduce(np.union1d, map(_bad_rows, rows.columns, self.contract.columns.values()))
+        if not len(bad):
+            yield rows
+            return
+        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
+        if not block.endswith(b"\n"):
+            ends = np.append(ends, len(block))
+        if len(ends) != rows.num_rows:  # an empty line is no row
+            yield block
+            return
+        starts = np.append(0, ends[:-1])
+        is_good = np.ones(rows.num_rows, np.bool_)
+        is_good[bad] = False
+        yield rows.filter(pa.array(is_good))
+        yield b"".join(block[starts[row] : ends[row]] for row in bad.tolist())
+
+    def _parsed(self, block: bytes) -> pa.RecordBatch | None:
+        """All rows of a block; None where a value is no number, or fields are missing."""
+        if _has_hexadecimal(block):
             return None
         schema = typed_schema(self.contract)
         names = [str(number) for number in range(len(self.header))]
@@ -83,8 +101,6 @@ class TypedBlocks:
             return None
         columns = table.combine_chunks().columns
         arrays = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in columns]
-        if not all(map(_is_as_it_should, arrays, self.contract.columns.values())):
-            return None
         nothing = [pa.nulls(table.num_rows, field.type) for field in list(schema)[-4:]]
         return pa.record_batch([*arrays, pa.repeat(self.path, table.num_rows), *nothing], schema=schema)
 
@@ -106,18 +122,34 @@ def as_texts(batch: pa.RecordBatch, contract: TableContract) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=schema)
 
 
-def _is_as_it_should(values: pa.Array, column: ColumnContract) -> bool:
+def _bad_rows(values: pa.Array, column: ColumnContract) -> npt.NDArray[np.int64]:
+    """The places of values that may break a rule: NULL where there must be one, no finite number, out of the range."""
+    bad = [np.empty(0, np.int64)]
     if values.null_count and not column.nullable:
-        return False
+        bad.append(_true(values.is_null()))
     if not comes_typed(column) or values.null_count == len(values):
-        return True
+        return np.concatenate(bad)
     if pa.types.is_floating(values.type) and not math.isfinite(pc.sum(values).as_py()):
-        return False
-    if column.range is None:
-        return True
-    low, high = column.range
-    found = pc.min_max(values)
-    return (low is None or found["min"].as_py() >= low) and (high is None or found["max"].as_py() <= high)
+        bad.append(_true(pc.invert(pc.is_finite(values))))
+    low, high = column.range or (None, None)
+    found = pc.min_max(values) if column.range is not None else None
+    if low is not None and found["min"].as_py() < low:
+        bad.append(_true(pc.less(values, low)))
+    if high is not None and found["max"].as_py() > high:
+        bad.append(_true(pc.greater(values, high)))
+    return np.concatenate(bad)
+
+
+def _has_hexadecimal(block: bytes) -> bool:
+    """Whether 0x or 0X is anywhere: Arrow takes 0x10 for 16, and Spark for no number."""
+    data = np.frombuffer(block, np.uint8)  # data: (byte,)
+    places = np.flatnonzero((data[1:] | 0x20) == ord("x"))
+    return bool((data[places] == ord("0")).any())
+
+
+def _true(mask: pa.Array) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
+    return found
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
