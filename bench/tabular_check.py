@@ -106,8 +106,9 @@ def check_same(one: Contents, other: Contents, *, side: str) -> None:
 
 def _of_parquet(directory: Path, names: list[str], values: Callable[[pa.RecordBatch, str], npt.NDArray[Any]]) -> Contents:
     found = Contents()
-    files = [str(path) for path in directory.glob("split=*/*.parquet")]
-    table = ds.dataset(files, format="parquet", partitioning=ds.partitioning(pa.schema([("split", pa.string())]), flavor="hive"))
+    table = ds.dataset(
+        str(directory), format="parquet", partitioning=ds.partitioning(pa.schema([("split", pa.string())]), flavor="hive")
+    )
     for batch in table.to_batches(columns=[KEY, *names, "split"]):
         every = np.hstack([values(batch, name) for name in names]).astype(np.float64)
         keys = batch.column(KEY).to_numpy()

@@ -33,7 +33,7 @@ def polars_side(files: list[str], out: Path, plan: dict[str, Any]) -> None:
     rows = pl.concat([pl.read_csv(name, schema_overrides=types) for name in files])
     good = pl.all_horizontal([pl.col(name).is_not_null() for name in rows.columns])
     good &= pl.all_horizontal([pl.col(name).is_between(0, 1) for name in plan["rates"]])
-    rows.filter(~good).write_parquet(out / "rejected.parquet")
+    rows.filter(~good).write_parquet(f"{out}-rejected.parquet")
     last = pl.col(key) % 10
     split = pl.when(last == 9).then(pl.lit("test")).when(last == 8).then(pl.lit("validation")).otherwise(pl.lit("train"))
     rows = rows.filter(good).with_columns(split.alias("split"))
@@ -47,9 +47,9 @@ def polars_side(files: list[str], out: Path, plan: dict[str, Any]) -> None:
         for name, mean, deviation in zip(numbers, means, deviations, strict=True)
     ]
     encoded += [pl.col(name).replace_strict(known, default=1, return_dtype=pl.Int32) for name, known in ids.items()]
-    encoded += [pl.col(label).replace_strict(classes, return_dtype=pl.Int32), pl.col(key), pl.col("split")]
+    encoded += [pl.col(label).replace_strict(classes, default=None, return_dtype=pl.Int32), pl.col(key), pl.col("split")]
     order = [pl.col(key).hash(plan["seed"]).alias("_order")] if plan["shuffled"] else []
-    table = rows.select(*encoded, *order)
+    table = rows.select(*encoded, *order).filter(pl.col(label).is_not_null())
     if plan["shuffled"]:
         table = table.sort("_order").drop("_order")
     for name in SPLITS:
@@ -68,7 +68,7 @@ def pandas_side(files: list[str], out: Path, plan: dict[str, Any]) -> None:
     rows = pd.concat([pd.read_csv(name, dtype=types) for name in files], ignore_index=True)
     rates = rows[plan["rates"]]
     good = rows.notna().all(axis=1) & ((rates >= 0) & (rates <= 1)).all(axis=1)
-    rows[~good].to_parquet(out / "rejected.parquet")
+    rows[~good].to_parquet(f"{out}-rejected.parquet")
     rows = rows[good]
     last = rows[key] % 10
     split = pd.Series(np.select([last == 9, last == 8], ["test", "validation"], "train"), index=rows.index)
@@ -81,9 +81,10 @@ def pandas_side(files: list[str], out: Path, plan: dict[str, Any]) -> None:
         known = vocabulary(dict(Counter(train[name])))
         table[name] = rows[name].map(known).fillna(1).astype("int32")
     classes = {name: place for place, name in enumerate(sorted(train[label].unique()))}
-    table[label] = rows[label].map(classes).astype("int32")
+    table[label] = rows[label].map(classes)
     table[key], table["split"] = rows[key], split
     encoded = pd.DataFrame(table)
+    encoded = encoded[encoded[label].notna()].astype({label: "int32"})
     encoded = encoded.iloc[np.argsort(pd.util.hash_array(encoded[key].to_numpy()))]
     for name in SPLITS:
         (out / f"split={name}").mkdir(parents=True)

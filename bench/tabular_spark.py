@@ -97,7 +97,9 @@ def udf(spark: SparkSession, rows: str, out: str) -> dict[str, Any]:
     def label(value: str) -> int | None:
         return classes.get(value)
 
-    encoded = kept.select(KEY, features(whole).alias("features"), ids(whole).alias("ids"), label(LABEL).alias("label"), "split")
+    encoded = kept.select(
+        KEY, features(whole).alias("features"), ids(whole).alias("ids"), label(LABEL).alias("label"), "split"
+    ).filter("label IS NOT NULL")
     ordered = encoded.withColumn("_order", F.xxhash64(F.lit(SEED), KEY)).repartition(4, "_order")
     ordered.sortWithinPartitions("split", "_order").drop("_order").write.partitionBy("split").mode("overwrite").parquet(out)
     checked.filter(F.col("reason").isNotNull()).write.mode("overwrite").parquet(f"{out}-rejected")
