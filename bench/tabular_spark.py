@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from bench.tabular_data import KEY, LABEL, NAME, SEED, TEXTS, numbers, rates, schema
 from bench.tree_memory import TreeMemory
@@ -109,7 +110,7 @@ def udf(spark: SparkSession, rows: str, out: str) -> dict[str, Any]:
 _RATES = rates()
 
 
-@F.udf("string")
+@F.udf(T.StringType())
 def _reason(row: Any) -> str | None:
     for name in row.__fields__:
         if row[name] is None:
@@ -120,7 +121,7 @@ def _reason(row: Any) -> str | None:
     return None
 
 
-@F.udf("string")
+@F.udf(T.StringType())
 def _split_of(number: int) -> str:
     last = number % 10
     return "test" if last == 9 else "validation" if last == 8 else "train"

@@ -87,7 +87,7 @@ def test_tables_are_compared_whatever_their_columns(tmp_path: Path) -> None:
     other = contents_of_udf(tmp_path / "lists")
     other.sums["test"] = other.sums["test"] + np.eye(42)[4]
     other.num_rows["train"] = 4
-    with pytest.raises(MillraceError, match="expected x to make the same table; found other rows .*; other sums of the columns "):
+    with pytest.raises(MillraceError, match=r"x to make the same table; found other rows .*; other sums of the columns \[4"):
         check_same(found, other, side="x")
     with pytest.raises(MillraceError, match="other sampled rows"):
         check_same(found, Contents(found.num_rows, found.sums, found.sizes, {}), side="x")

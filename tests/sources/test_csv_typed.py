@@ -14,7 +14,7 @@ from millrace.sources import csv_typed
 from millrace.sources.csv import CsvReader
 from millrace.sources.csv_dialect import Dialect
 from millrace.sources.read import FileSource, typed
-from millrace.transforms.cast import CAST_FAILED, cast_columns, cast_texts, raw_text
+from millrace.transforms.cast import CAST_FAILED, cast_columns, cast_texts, raw_text, raw_text_of_texts
 from tests.factories import make_contract
 
 CONTRACT = make_contract(
@@ -102,7 +102,7 @@ def judged(source: FileSource, spark: SparkSession, path: str) -> DataFrame:
         cast = cast_texts(rows, contract=CONTRACT).withColumn("_action", action)
         came_typed = F.col(TEXTS).isNull()
         tagged = tag_where_broken(cast, rules_of(CONTRACT), met=rules_met_by_typed(CONTRACT), where=came_typed)
-        raw = F.when(came_typed, F.lit(None)).otherwise(F.coalesce("_record", "_raw"))
+        raw = F.when(~came_typed, F.coalesce("_record", raw_text_of_texts(CONTRACT)))
     else:
         raw_columns = rows.withColumn("_raw", raw_text(rows, contract=CONTRACT))
         tagged = tag(cast_columns(raw_columns, contract=CONTRACT).withColumn("_action", action), rules_of(CONTRACT))

@@ -141,11 +141,11 @@ def look_through(context: Context, stack: ExitStack, make: Callable[..., RawRows
     label = context.config.label.column if isinstance(context.config.label, ClassLabelConfig) else None
     needs = needs_of(context.config.fitted_features)
     with observe.timed("survey"):
-        made = make(compares_keys=False)
+        made = make(compares_keys=False, is_survey=True)
         found = stack.enter_context(surveyed(made.tagged(), needs=needs, label=label))
         if context.contract.key and found.has_equal_keys(made.standing_hashes()):
             cleaning = made.cleaning
-            made = make(compares_keys=True)
+            made = make(compares_keys=True, is_survey=True)
             made.cleaning = cleaning
             found = stack.enter_context(surveyed(made.tagged(), needs=needs, label=label))
         return found, made

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from millrace.config.cleaning import CleanStep
@@ -66,7 +66,11 @@ class Rows:
         rows = tag(rows, label_rules(self._context))
         tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
         rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
-        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
+        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", self._raw())).drop("_raw")
+
+    def _raw(self) -> Column:
+        """The text that is kept of a row in quarantine."""
+        return F.col("_raw")
 
     def _standing_rows(self) -> DataFrame | None:
         return standing_silver(self._context, self._attempt, self._scope)

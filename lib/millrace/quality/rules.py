@@ -59,13 +59,16 @@ def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     return rows.withColumns({name: F.when(is_tagged, F.col(name)).otherwise(value) for name, value in tags.items()})
 
 
-def tag_where_broken(rows: DataFrame, rules: Sequence[Rule], *, met: Collection[str], where: Column) -> DataFrame:
-    """`tag` for rows that have tags, of which those `where` is true are known to meet the rules named in `met`.
+def tag_where_broken(
+    rows: DataFrame, rules: Sequence[Rule], *, met: Collection[str] = (), where: Column | None = None
+) -> DataFrame:
+    """`tag` for rows that have tags, of which those are known to meet the rules named in `met` for which `where` is true.
 
     Of a row that breaks none, each condition is looked at once.
     """
     others = _all_hold([rule for rule in rules if rule.name not in met])
-    all_hold = others & (where | _all_hold([rule for rule in rules if rule.name in met]))
+    known = _all_hold([rule for rule in rules if rule.name in met])
+    all_hold = others & (known if where is None else where | known)
     is_broken = F.col("_rule").isNull() & ~all_hold
     rule, reason = first_broken(rules)
     values = {"_rule": rule, "_reason": reason, "_action": F.lit("quarantined")}
