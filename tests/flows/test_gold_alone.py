@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from pyspark.sql import SparkSession
 
+from millrace.config.load import load_pipeline
+from millrace.config.places import Places
+from millrace.contracts.table import load_contract
 from millrace.flows import ingest, preprocess, raw_to_gold
+from millrace.flows.context import Context, make_run
 from millrace.flows.job import run
 from millrace.flows.nightly import NIGHT, only
+from millrace.flows.raw_again import raw_rows_of_gold
+from millrace.flows.scope import entry_of_gold, state_of
 from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Entry, Ledger
@@ -100,6 +107,12 @@ class Beasts:
         options = ["--pipeline", "beasts", "--lake", self.lakes[way].uri, "--conf-dir", str(self.conf), "--night", night]
         flows = [NIGHT] if whole else [only(ingest.step), only(preprocess.step)]
         return [run(flow, "", [*options, *mode, *arguments], spark=self.spark) for flow in flows]
+
+    def context(self, way: str, night: str) -> Context:
+        places = Places.standard(str(self.conf))
+        config = load_pipeline("beasts", places, overrides=["materialize=[gold]"] if way == "gold" else [])
+        contract = load_contract(config.source.contract, places)
+        return Context(lambda: self.spark, self.lakes[way], config, contract, make_run(config, contract, night))
 
     def both(self, night: str, *arguments: str) -> None:
         for way in self.lakes:
@@ -242,6 +255,28 @@ def test_a_file_that_changes_under_way_ends_the_step(
     path.write_text(path.read_text().replace("1.5", "2.5"))
     assert beasts.call("gold", SECOND, "--set", "split.column=part", "--force") == [0, 2]
     assert f"expected {path} as its night took it; found other content." in capfd.readouterr().err
+
+
+def test_the_raw_rows_of_the_test_split_are_those_that_silver_has(beasts: Beasts) -> None:
+    """Also of a key that two files have in one night, and one that comes again in another."""
+    beasts.write("a.csv", *map(beast, range(40)))
+    beasts.write("b.csv", "4,c,1,1.5,test,x", "9,c,1,1.5,train,x")
+    beasts.both(FIRST)
+    beasts.write("c.csv", *map(beast, range(40, 60)), "14,c,1,1.5,test,x")
+    beasts.both(SECOND)
+    beasts.check_equal()
+    columns = ["row_id", "size", "weight", "kind"]
+    context = beasts.context("gold", SECOND)
+    ledger = Ledger.read(context.lake)
+    version = ledger.version_of("gold/beasts")
+    assert version is not None
+    entry, state = entry_of_gold(context, ledger, version), state_of(context, ledger, version)
+    found = raw_rows_of_gold(context, entry, version, state, split="test", columns=columns)
+    uri, at = beasts.lakes["all"].path("silver/beasts"), Ledger.read(beasts.lakes["all"]).version_of("silver/beasts")
+    silver = log.read_rows(uri, version=at)
+    expected = silver.filter(pc.equal(silver.column("split"), "test")).select(columns)
+    assert found.sort_by("row_id").equals(expected.sort_by("row_id"))
+    assert found.num_rows == 12
 
 
 REFUSED = {
