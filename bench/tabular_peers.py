@@ -26,7 +26,7 @@ def vocabulary(counts: dict[str, int]) -> dict[str, int]:
 
 def polars_side(files: list[str], out: Path, plan: dict[str, Any]) -> None:
     """polars, eager."""
-    import polars as pl
+    import polars as pl  # type: ignore[import-not-found]
 
     numbers, texts, label, key = plan["numbers"], plan["texts"], plan["label"], plan["key"]
     types = {key: pl.Int64, **{name: pl.Float64 if name in plan["rates"] else pl.Int64 for name in numbers}}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -138,7 +139,11 @@ def _look(columns: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind],
             yield _as(STATISTICS, counters_batch(accumulator))
         for kind, counted in ((RULE, rules), (LABEL, labels)):
             pairs, nums = list(counted), list(counted.values())
-            partial = {"column": [pair[0] for pair in pairs], "num": nums, "state": [pair[1] for pair in pairs]}
+            partial: dict[str, list[Any]] = {
+                "column": [pair[0] for pair in pairs],
+                "num": nums,
+                "state": [pair[1] for pair in pairs],
+            }
             yield _as(kind, _batch(partial))
         yield from (_as(KEYS, _batch(keys)) for keys in _buckets(hashes))
 
@@ -151,7 +156,7 @@ def _pack_keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch([pa.array(keys["num"], pa.int64()), pa.array(keys["value"], pa.binary())], names=["num", "value"])
 
 
-def _buckets(hashes: Sequence[npt.NDArray[np.int64]]) -> Iterator[dict[str, list[object]]]:
+def _buckets(hashes: Sequence[npt.NDArray[np.int64]]) -> Iterator[dict[str, list[Any]]]:
     """Hashes by bucket, each bucket's as bytes."""
     if not hashes:
         return
@@ -165,7 +170,8 @@ def _buckets(hashes: Sequence[npt.NDArray[np.int64]]) -> Iterator[dict[str, list
 
 def _equal_keys(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Buckets in their order -> those that have a hash twice."""
-    last, parts = None, []
+    last: int | None = None
+    parts: list[npt.NDArray[np.int64]] = []
     for batch in batches:
         for bucket, data in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
             if bucket != last:
@@ -191,7 +197,7 @@ def _counts(one: pa.Array, other: pa.Array) -> dict[tuple[str | None, str | None
     return {(names[0][code // width], names[1][code % width]): int(counts[code]) for code in np.flatnonzero(counts)}
 
 
-def _batch(partial: Mapping[str, Sequence[object]]) -> pa.RecordBatch:
+def _batch(partial: Mapping[str, Sequence[Any]]) -> pa.RecordBatch:
     num_rows = len(partial["num"])
     fields = [_ARROW.field(name) for name in _PARTIAL]
     arrays = [

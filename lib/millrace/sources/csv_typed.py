@@ -131,12 +131,13 @@ def _bad_rows(values: pa.Array, column: ColumnContract) -> npt.NDArray[np.int64]
         return np.concatenate(bad)
     if pa.types.is_floating(values.type) and not math.isfinite(pc.sum(values).as_py()):
         bad.append(_true(pc.invert(pc.is_finite(values))))
-    low, high = column.range or (None, None)
-    found = pc.min_max(values) if column.range is not None else None
-    if low is not None and found["min"].as_py() < low:
-        bad.append(_true(pc.less(values, low)))
-    if high is not None and found["max"].as_py() > high:
-        bad.append(_true(pc.greater(values, high)))
+    if column.range is not None:
+        low, high = column.range
+        found = pc.min_max(values)
+        if low is not None and found["min"].as_py() < low:
+            bad.append(_true(pc.less(values, low)))
+        if high is not None and found["max"].as_py() > high:
+            bad.append(_true(pc.greater(values, high)))
     return np.concatenate(bad)
 
 
