@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from millrace.config.cleaning import CleanStep
 from millrace.config.drift import DriftConfig
@@ -66,10 +66,17 @@ class FitConfig(Section):
     fits anew; one of `quality` does not."""
 
 
+Materialized = Literal["bronze", "silver", "gold"]
+_LISTS: tuple[tuple[Materialized, ...], ...] = (("bronze", "silver", "gold"), ("gold",))
+
+
 class PipelineConfig(Named):
     """A pipeline file. Without a model the night ends at gold."""
 
     source: SourceConfig
+    materialize: tuple[Materialized, ...] = _LISTS[0]
+    """The tables that are written: [bronze, silver, gold], or [gold]: raw files go to gold in two passes over them, and what
+    compares rows with those of other nights is not to be had. Both give the same gold."""
     quality: QualityConfig = QualityConfig()
     clean: tuple[CleanStep, ...] = ()
     split: SplitConfig
@@ -84,6 +91,13 @@ class PipelineConfig(Named):
     model: ModelConfig | None = None
     training: TrainingConfig = TrainingConfig()
     publish: PublishConfig = PublishConfig()
+
+    @field_validator("materialize")
+    @classmethod
+    def _lists_that_there_are(cls, tables: tuple[Materialized, ...]) -> tuple[Materialized, ...]:
+        if tables not in _LISTS:
+            raise ValueError(f"it is [bronze, silver, gold] or [gold], not [{', '.join(tables)}]")
+        return tables
 
     @model_validator(mode="after")
     def _gold_has_something(self) -> PipelineConfig:
@@ -121,6 +135,11 @@ class PipelineConfig(Named):
             found = f"the feature's is {list(images[0].shape)}" if images else "the features are numbers"
             raise ValueError(f"a cnn takes images of shape [height, width, channel], and {found}")
         return self
+
+    @property
+    def only_gold(self) -> bool:
+        """Whether there is neither bronze nor silver."""
+        return self.materialize == ("gold",)
 
     @property
     def trains(self) -> bool:

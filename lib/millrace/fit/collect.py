@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
@@ -22,7 +22,8 @@ from millrace.fit.statistics import (
     merge_needs,
 )
 
-_PARTIAL = "column string, value binary, num long, state string"
+PARTIAL = "column string, value binary, num long, state string"
+"""What a partition gives: values of a column with their counts, and one row for each column with its counters as JSON."""
 _ARROW = pa.schema([("column", pa.string()), ("value", pa.binary()), ("num", pa.int64()), ("state", pa.string())])
 
 
@@ -36,8 +37,12 @@ def collect_statistics(rows: DataFrame, *, needs: Iterable[Need]) -> Statistics:
     if not wanted:
         return Statistics({})
     kinds = kinds_of(rows.schema, [need.column for need in wanted])
-    partial = rows.select(*[need.column for need in wanted]).mapInArrow(_partials(wanted, kinds), _PARTIAL)
-    total = dict(Accumulator(wanted, kinds).statistics().columns)
+    return add_up(rows.select(*[need.column for need in wanted]).mapInArrow(_partials(wanted, kinds), PARTIAL), wanted, kinds)
+
+
+def add_up(partial: DataFrame, needs: Sequence[Need], kinds: Mapping[str, Kind]) -> Statistics:
+    """The statistics out of rows of PARTIAL. An action."""
+    total = dict(Accumulator(needs, kinds).statistics().columns)
     counts: dict[str, dict[Value, int]] = {}
     incomplete = set()
     for row in _add_up(partial).collect():
@@ -69,30 +74,36 @@ def kinds_of(schema: StructType, columns: Sequence[str]) -> dict[str, Kind]:
 
 
 def _partials(needs: Sequence[Need], kinds: dict[str, Kind]) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A partition's batches -> rows of values with their counts, and one row with the counters of each column."""
+    """A partition's batches -> rows of PARTIAL."""
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         accumulator = Accumulator(needs, kinds)
         for batch in batches:
             accumulator.add(batch)
             if accumulator.is_full:
-                yield _as_batch(accumulator)
-        yield _as_batch(accumulator)
-        states = accumulator.statistics().columns
-        nothing = [None] * len(states)
-        found = [list(states), nothing, nothing, [json.dumps(column_to_json(each)) for each in states.values()]]
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(each, field.type) for each, field in zip(found, _ARROW, strict=True)], schema=_ARROW
-        )
+                yield values_batch(accumulator)
+        yield values_batch(accumulator)
+        yield counters_batch(accumulator)
 
     return run
 
 
-def _as_batch(accumulator: Accumulator) -> pa.RecordBatch:
+def values_batch(accumulator: Accumulator) -> pa.RecordBatch:
+    """The values that are held, as PARTIAL; they are then forgotten."""
     found = list(accumulator.take_values())
     columns, values, counts = zip(*found, strict=True) if found else ((), (), ())
     arrays = [pa.array(columns, pa.string()), pa.array(values, pa.binary()), pa.array(counts, pa.int64())]
     return pa.RecordBatch.from_arrays([*arrays, pa.nulls(len(found), pa.string())], schema=_ARROW)
+
+
+def counters_batch(accumulator: Accumulator) -> pa.RecordBatch:
+    """The counters of each column, as PARTIAL."""
+    states = accumulator.statistics().columns
+    nothing = [None] * len(states)
+    found = [list(states), nothing, nothing, [json.dumps(column_to_json(each)) for each in states.values()]]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(each, field.type) for each, field in zip(found, _ARROW, strict=True)], schema=_ARROW
+    )
 
 
 def _add_up(partial: DataFrame) -> DataFrame:

@@ -15,6 +15,7 @@ from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
 from millrace.fit.features import checked_type
 from millrace.flows.check_augment import check_augment
+from millrace.flows.check_gold import check_gold_alone
 from millrace.training.objective import NUMBER_LOSSES
 from millrace.transforms.check_cleaning import check_steps
 from millrace.transforms.cleaning import statistics_of
@@ -58,6 +59,7 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
         if contract.columns[name].type not in EXACT and not contract.key and config.source.format not in TEXTS:
             found = f"{name} is a {contract.columns[name].type}"
             raise _error("contract.key", "columns with an exact text", found, f"Give {contract.name} a key.")
+    check_gold_alone(config, contract)
     check_split(config.split, silver)
     _check_order(config)
     _check_features(config, silver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -23,6 +24,11 @@ class Unseen:
     label: str | None = None
     num_rows: int = 0
 
+    @property
+    def rule(self) -> str:
+        """The rule that these rows break."""
+        return f"{self.label}_unseen_in_train"
+
     def tag(self, rows: DataFrame) -> DataFrame:
         """The same rows, with those rows tagged."""
         if not self.num_rows or self.label is None:
@@ -30,7 +36,7 @@ class Unseen:
         unseen = F.col("_rule").isNull() & class_index(self.label, self.classes).isNull()
         return rows.withColumns(
             {
-                "_rule": F.when(unseen, F.lit(f"{self.label}_unseen_in_train")).otherwise(F.col("_rule")),
+                "_rule": F.when(unseen, F.lit(self.rule)).otherwise(F.col("_rule")),
                 "_reason": F.when(unseen, F.lit("no row of the train split has this label")).otherwise(F.col("_reason")),
                 "_action": F.when(unseen, F.lit("quarantined")).otherwise(F.col("_action")),
                 "_record": F.when(unseen, F.to_json(F.struct("row_id", self.label))).otherwise(F.col("_record")),
@@ -52,11 +58,18 @@ def classes_and_unseen(context: Context, scope: Scope, rows: DataFrame) -> Unsee
         return Unseen()
     label = context.config.label.column
     found = rows.filter(F.col("_rule").isNull()).groupBy("split", label).count().collect()
+    return unseen_of(context, scope, [(row["split"], row[label], row["count"]) for row in found])
+
+
+def unseen_of(context: Context, scope: Scope, found: Sequence[tuple[str, object, int]]) -> Unseen:
+    """`classes_and_unseen` of rows that are counted already: split, class, how many."""
+    if not isinstance(context.config.label, ClassLabelConfig):
+        return Unseen()
     standing = scope.standing.classes if scope.standing else ()
-    classes = merge_classes(standing, [row[label] for row in found if row["split"] == "train" and row[label] is not None])
+    classes = merge_classes(standing, [label for split, label, _ in found if split == "train" and label is not None])
     if not classes:
         raise QualityError(
             STEP, expected="rows in the train split", found="none", remedy="Look at split.fractions and at the rejects."
         )
-    unseen = sum(row["count"] for row in found if row[label] is None or str(row[label]) not in classes)
-    return Unseen(classes, label, unseen)
+    num_unseen = sum(num_rows for _, label, num_rows in found if label is None or str(label) not in classes)
+    return Unseen(classes, context.config.label.column, num_unseen)

@@ -31,6 +31,7 @@ from millrace.exporting.predictor import Inputs
 from millrace.fit.state import FittedState
 from millrace.flows import train
 from millrace.flows.context import Context
+from millrace.flows.raw_again import raw_rows_of_gold
 from millrace.flows.scope import entry_of_gold
 from millrace.lake import artifacts, log, small
 from millrace.lake.layout import CONFUSION, EVALUATION, predictions, silver
@@ -83,7 +84,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class TestSplit:
-    """The test split of a version of gold, as the exports take it: gold's images, or silver's raw columns."""
+    """The test split of a version of gold, as the exports take it: gold's images, or raw columns of silver or the raw files."""
 
     __test__ = False
 
@@ -119,7 +120,7 @@ class TestSplit:
         row_ids = self._silver.column("row_id").combine_chunks()
         for found, labels, _ in self._gold([]):
             places = pc.index_in(pa.array(found, pa.string()), value_set=row_ids)
-            assert places.null_count == 0, "gold has a row that silver does not have"
+            assert places.null_count == 0, "gold has a row that it was not made of"
             (rows,) = self._silver.take(places).combine_chunks().to_batches()
             yield TestRows(found, labels, self._inputs(rows))
 
@@ -131,11 +132,14 @@ class TestSplit:
 
     @cached_property
     def _silver(self) -> pa.Table:
-        """The test rows of the version of silver that gold was made of: row_id and what the model takes. Read once."""
+        """The test rows that gold was made of, in silver or the raw files: row_id and what the model takes. Read once."""
         name = silver(self.context.config.name)
         taken = [] if self.fitted.features is None else [column.name for column in self.fitted.features.inputs]
         wanted = list(dict.fromkeys(["row_id", *taken, *[feature.column for feature in self.context.config.token_features]]))
-        version = entry_of_gold(self.context, Ledger.read(self.context.lake), self.gold_version).output(name)
+        entry = entry_of_gold(self.context, Ledger.read(self.context.lake), self.gold_version)
+        if self.context.config.only_gold:
+            return raw_rows_of_gold(self.context, entry, self.gold_version, self.fitted, split=SPLIT, columns=wanted)
+        version = entry.output(name)
         assert version is not None
         if self.context.contract.upsert:  # deletion vectors are for Spark alone
             rows = read_version(self.context.spark(), self.context.lake, name, version)

@@ -44,10 +44,17 @@ def fit(
             new = silver if known is None else silver.filter(F.col("_night").isin(list(nights)))
             statistics = statistics_of_train(new, needs=needs_of(context.config.fitted_features))
             statistics = statistics if known is None else known + statistics
-        if standing is not None and not refit:
-            return Fitted(standing.features, standing.tokenizers, statistics)
-        features = None if statistics is None else fit_features(context.config.fitted_features, statistics, context.silver)
-        return Fitted(features, _tokenizers(context, silver), statistics)
+        return fit_from(context, statistics, silver, standing=standing, refit=refit)
+
+
+def fit_from(
+    context: Context, statistics: Statistics | None, rows: DataFrame, *, standing: FittedState | None, refit: bool
+) -> Fitted:
+    """`fit` with the statistics of all train rows; `rows` are looked at where a tokenizer is fitted on them."""
+    if standing is not None and not refit:
+        return Fitted(standing.features, standing.tokenizers, statistics)
+    features = None if statistics is None else fit_features(context.config.fitted_features, statistics, context.silver)
+    return Fitted(features, _tokenizers(context, rows), statistics)
 
 
 def _tokenizers(context: Context, silver: DataFrame) -> dict[str, SavedTokenizer]:

@@ -17,15 +17,15 @@ from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
 from millrace.flows.context import Context
 from millrace.flows.known_files import KnownFiles
+from millrace.flows.taken import STEP, is_ingest_of, nights_taken, standing_ingest, taken_by_other_nights
 from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
-from millrace.lake.layout import bronze, rejects_of_source
+from millrace.lake.layout import bronze, gold, rejects_of_source
 from millrace.lake.write import write_nights
 from millrace.sources.read import source_of
 from millrace.sources.reader import RawSource
 from millrace.sources.samples import SAMPLES
 
-STEP = "ingest"
 _NOT_THE_ROWS = {"path", "sample", "on_missing"}
 """Of a source: what does not decide which rows a file has. Files count by their content, wherever they lie."""
 CHANGED, LATE = "file_changed", "file_late"
@@ -35,18 +35,19 @@ night has been ingested already. Both are taken, and reported."""
 
 def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
-    source = context.config.source
+    source, only_gold = context.config.source, context.config.only_gold
+    own = [context.config.name, list(context.config.materialize)] if only_gold else []
     return protocol.Step(
         name=STEP,
         lock=f"source-{source.name}",
-        sections=[source.model_dump(mode="json", exclude=_NOT_THE_ROWS), context.contract, context.run.night],
+        sections=[source.model_dump(mode="json", exclude=_NOT_THE_ROWS), context.contract, context.run.night, *own],
         find_inputs=lambda ledger: find_files(context, ledger),
-        work=lambda attempt: ingest(context, attempt),
+        work=lambda attempt: take(context, attempt) if only_gold else ingest(context, attempt),
         before=lambda: lay_out_sample(context),
         stands=lambda ledger, entry: (
-            entry is standing_ingest(ledger, source.name, context.run.night) or entry.output(bronze(source.name)) is None
+            entry is standing_ingest(context, ledger, context.run.night) or not is_ingest_of(context, entry)
         ),
-        prepare=context.spark,
+        prepare=(lambda: None) if only_gold else context.spark,
     )
 
 
@@ -64,10 +65,11 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     where another pipeline means something else by the source.
     """
     source = context.config.source
-    check_same_source(context)
+    if not context.config.only_gold:
+        check_same_source(context)
     raw = source_of(source, context.run.night)
     paths = raw.find(context.source_path)
-    standing = standing_ingest(ledger, source.name, context.run.night)
+    standing = standing_ingest(context, ledger, context.run.night)
     gone = [file.path for file in standing.inputs.files if file.path not in paths] if standing else []
     if standing is not None and gone:
         if context.force:
@@ -82,35 +84,19 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
             remedy="Check source.path, or say with source.on_missing whether to retry or to skip.",
             retry=source.on_missing == "retry",
         )
-    taken = taken_by_other_nights(ledger, source.name, context.run.night)
+    taken = taken_by_other_nights(context, ledger)
     files = KnownFiles.load(context.lake, source.name).identify(raw, paths)
     new = tuple(file for file in files if (file.path, file.sha256) not in taken)
     raw.check([file.path for file in new], context.contract)
     return books.Inputs(files=new)
 
 
-def standing_ingest(ledger: books.Ledger, source: str, night: str) -> books.Entry | None:
-    """The ingest whose rows bronze has of a night: the newest that succeeded, of whatever pipeline."""
-    for entry in reversed(ledger.entries):
-        if _is_ingest_of(entry, source) and entry.run.night == night:
-            return entry
-    return None
-
-
-def taken_by_other_nights(ledger: books.Ledger, source: str, night: str) -> set[tuple[str, str]]:
-    """Path and SHA-256 of the raw files that bronze has of other nights. A known path with new content is a new file."""
-    nights = {entry.run.night for entry in ledger.entries if _is_ingest_of(entry, source)} - {night}
-    standing = [standing_ingest(ledger, source, other) for other in nights]
-    return {(file.path, file.sha256) for entry in standing if entry is not None for file in entry.inputs.files}
-
-
-def _is_ingest_of(entry: books.Entry, source: str) -> bool:
-    return entry.step == STEP and entry.status == "succeeded" and entry.output(bronze(source)) is not None
-
-
 def has_rows(context: Context) -> bool:
-    """Whether bronze has ever been written."""
-    return books.Ledger.read(context.lake).version_of(bronze(context.config.source.name)) is not None
+    """Whether any night has ever taken files."""
+    ledger = books.Ledger.read(context.lake)
+    if context.config.only_gold:
+        return bool(nights_taken(context, ledger))
+    return ledger.version_of(bronze(context.config.source.name)) is not None
 
 
 def check_same_source(context: Context) -> None:
@@ -166,13 +152,23 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     return books.Outcome(outputs=(written, *where, quality), counts=tally.counts())
 
 
+def take(context: Context, attempt: books.Attempt) -> books.Outcome:
+    """Takes tonight's files for a pipeline that has gold alone: preprocess reads them, and counts their rows."""
+    if not attempt.inputs.files:
+        observe.say("ingest: no new files")
+        return books.Outcome()
+    odd, nothing = odd_files(context, attempt), rejects.Tally(0, {}, {})
+    rows = rejects.quality_rows(attempt, books.TableVersion(gold(context.config.name), 0), nothing, known=(), files=odd)
+    quality = rejects.write_data_quality(attempt, [{**row, "version": None} for row in rows])
+    return books.Outcome(outputs=(quality,))
+
+
 def odd_files(context: Context, attempt: books.Attempt) -> dict[str, int]:
     """Says which of tonight's files have changed since another night took them, and whether they are late. How many, by rule."""
-    source, files = context.config.source.name, attempt.inputs.files
-    known = {path for path, _ in taken_by_other_nights(attempt.ledger, source, context.run.night)}
+    files = attempt.inputs.files
+    known = {path for path, _ in taken_by_other_nights(context, attempt.ledger)}
     changed = [file.path for file in files if file.path in known]
-    newer = [entry.run.night for entry in attempt.ledger.entries if _is_ingest_of(entry, source)]
-    newest = max(newer, default="")
+    newest = max(nights_taken(context, attempt.ledger), default="")
     late = [file.path for file in files] if newest > context.run.night else []
     if changed:
         observe.warn(f"ingest: {_some(changed)} have changed since another night took them; their rows come again")

@@ -31,12 +31,14 @@ class Looked:
     """Of silver as it is now."""
     reference: Mapping[str, Any] | None = None
     """Of silver as it was when what encodes it was fitted."""
-    tables: tuple[TableVersion, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+
+    def write(self, attempt: Attempt, written: TableVersion) -> tuple[TableVersion, ...]:
+        """metrics/profiles, as of the table that was written; nothing where the pipeline does without."""
+        return () if self.profile is None else (write_profiles(attempt, written, _read(self.profile), self.drifts),)
 
 
-def look_at(
-    context: Context, attempt: Attempt, scope: Scope, written: TableVersion, silver_rows: DataFrame, *, recount: bool
-) -> Looked:
+def look_at(context: Context, scope: Scope, silver_rows: DataFrame, *, recount: bool) -> Looked:
     """Profiles silver, of the scope's nights what the standing profile does not have; all of it where that does not hold any more
     (`recount`). Raises QualityError where a column has drifted and quality.drift says stop."""
     config, standing = context.config, scope.standing
@@ -57,9 +59,8 @@ def look_at(
     refits = config.quality.drift is not None and config.quality.drift.on_drift == "refit"
     refit = always or (standing is not None and refits and any(each.drifted for each in drifts))
     plain = json.loads(whole.to_json())
-    table = write_profiles(attempt, written, whole, drifts)
     fits_anew = refit or standing is None or reference is None
-    return Looked(refit, plain, plain if fits_anew else reference, (table,))
+    return Looked(refit, plain, plain if fits_anew else reference, drifts)
 
 
 def drift_of(

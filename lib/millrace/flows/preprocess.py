@@ -13,7 +13,7 @@ from millrace.contracts.evolution import check_retyped
 from millrace.contracts.spark import column_conditions
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
-from millrace.flows import rejects
+from millrace.flows import raw_to_gold, rejects
 from millrace.flows.classes import classes_and_unseen, label_of
 from millrace.flows.context import Context
 from millrace.flows.fitting import fit
@@ -34,6 +34,8 @@ from millrace.transforms.deduplicate import SUPERSEDED
 
 def step(context: Context) -> protocol.Step:
     """The step as the ledger runs it."""
+    if context.config.only_gold:
+        return raw_to_gold.step(context)
     return protocol.Step(
         name=STEP,
         lock=context.pipeline_lock,
@@ -108,9 +110,10 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         written_silver = write_silver(context, attempt, scope, rows)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
     recount = bool(given_way)
-    looked = look_at(context, attempt, scope, written_silver, silver_rows, recount=recount)
+    looked = look_at(context, scope, silver_rows, recount=recount)
     if looked.refit and made.cleaning is not None:
         return None
+    profiles = looked.write(attempt, written_silver)
     fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=recount)
     num_kept = tally.counts().num_rows_kept
     state = FittedState(
@@ -132,7 +135,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
     gold_made = write_gold(context, attempt, encoded, state, gold_rows, num_rows=num_encoded)
     replace(state, num_rows=gold_made.num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
     quality = write_quality(context, attempt, written_silver, tally, gold_made)
-    outputs = (written_silver, gold_made.table, *where, *gold_made.rejected, *looked.tables, quality)
+    outputs = (written_silver, gold_made.table, *where, *gold_made.rejected, *profiles, quality)
     return books.Outcome(outputs=outputs, counts=tally.counts())
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from millrace.config.cleaning import CleanStep
@@ -49,8 +49,8 @@ class Rows:
 
     def __init__(self, context: Context, attempt: books.Attempt, scope: Scope, keep: Keep) -> None:
         self._context, self._attempt, self._scope, self._keep = context, attempt, scope, keep
-        self._standing = standing_silver(context, attempt, scope)
-        self._few = self._standing is not None and is_few(context, attempt, scope)
+        self._standing = self._standing_rows()
+        self._few = self._standing is not None and self._is_few()
         self._order = list(context.contract.columns)
         self.cleaning: Statistics | None = scope.standing.cleaning if scope.standing else None
         """What the steps of `clean` that look at the train split have taken from it."""
@@ -68,15 +68,33 @@ class Rows:
         rows = tag(rows, label_rules(self._context))
         tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
         rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
-        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", F.col("_raw"))).drop("_raw")
+        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", self._raw())).drop("_raw")
 
-    def _checked(self) -> DataFrame:
+    def _raw(self) -> Column:
+        """The text that is kept of a row in quarantine."""
+        return F.col("_raw")
+
+    def _standing_rows(self) -> DataFrame | None:
+        return standing_silver(self._context, self._attempt, self._scope)
+
+    def _is_few(self) -> bool:
+        return is_few(self._context, self._attempt, self._scope)
+
+    def _typed(self) -> DataFrame:
+        """One row per raw row of the scope: the contract's columns in its types, _raw, _source_file, _night, CAST_FAILED."""
         contract = self._context.contract
         raw = bronze_rows(self._context, self._attempt, self._scope)
-        typed = cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+        return cast_columns(raw.withColumn("_raw", raw_text(raw, contract=contract)), contract=contract)
+
+    def _by_contract(self, rows: DataFrame) -> DataFrame:
+        """The same rows; those that break a rule of the contract are tagged."""
+        return tag(rows, rules_of(self._context.contract)).drop(CAST_FAILED)
+
+    def _checked(self) -> DataFrame:
+        contract, typed = self._context.contract, self._typed()
         if uses_content(self._context.config):
             typed = typed.withColumn(CONTENT, F.sha2("_raw", 256))
-        checked = tag(with_row_id(typed, key=contract.key, content="_raw"), rules_of(contract)).drop(CAST_FAILED)
+        checked = self._by_contract(with_row_id(typed, key=contract.key, content="_raw"))
         if may_be_quarantined_later(self._context):
             return checked
         # the text of a row that breaks no rule now, often most of the row, need not travel on

@@ -13,6 +13,7 @@ from millrace.config.load import hash_of
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows.context import Context
+from millrace.flows.taken import name_of, raw_nights
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, gold
@@ -42,7 +43,9 @@ def sections(context: Context) -> list[object]:
 def deciding(context: Context) -> list[object]:
     """Those of them that decide which rows silver and gold have. A changed limit alone lets stand what stands."""
     config = context.config
+    mode = [list(config.materialize)] if config.only_gold else []
     return [
+        *mode,
         config.name,
         config.source.name,
         context.contract,
@@ -57,8 +60,7 @@ def deciding(context: Context) -> list[object]:
 
 def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     """The nights of bronze that are not in silver as they are now; all of them where what decides about rows has changed."""
-    table = bronze(context.config.source.name)
-    seen = night_files(context.lake.path(table), attempt.input_version(table))
+    seen = seen_nights(context, attempt)
     standing = standing_state(context, attempt.ledger)
     if standing is None or standing.sections_hash != hash_of(deciding(context)):
         return everything(seen)
@@ -83,6 +85,15 @@ def all_again(scope: Scope) -> Scope:
     """All nights, where doing some of them has shown that others are not right any more."""
     reference = None if scope.standing is None else scope.standing.reference
     return replace(everything(scope.seen), came=scope.nights, reference=reference)
+
+
+def seen_nights(context: Context, attempt: books.Attempt) -> dict[str, str]:
+    """Each night that the step's inputs have, with the hash of its files: bronze's, or the raw ones where there is no bronze."""
+    if context.config.only_gold:
+        nights = raw_nights(context, attempt.ledger, attempt.inputs.files)
+        return {night: hash_of(sorted((name_of(file.path), file.sha256) for file in files)) for night, files in nights.items()}
+    table = bronze(context.config.source.name)
+    return night_files(context.lake.path(table), attempt.input_version(table))
 
 
 def night_files(uri: str, version: int | None) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -56,6 +57,26 @@ def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
         return rows.withColumns(tags)
     is_tagged = F.col("_rule").isNotNull()
     return rows.withColumns({name: F.when(is_tagged, F.col(name)).otherwise(value) for name, value in tags.items()})
+
+
+def tag_where_broken(
+    rows: DataFrame, rules: Sequence[Rule], *, met: Collection[str] = (), where: Column | None = None
+) -> DataFrame:
+    """`tag` for rows that have tags, of which those are known to meet the rules named in `met` for which `where` is true.
+
+    Of a row that breaks none, each condition is looked at once.
+    """
+    others = _all_hold([rule for rule in rules if rule.name not in met])
+    known = _all_hold([rule for rule in rules if rule.name in met])
+    all_hold = others & (known if where is None else where | known)
+    is_broken = F.col("_rule").isNull() & ~all_hold
+    rule, reason = first_broken(rules)
+    values = {"_rule": rule, "_reason": reason, "_action": F.lit("quarantined")}
+    return rows.withColumns({name: F.when(is_broken, value).otherwise(F.col(name)) for name, value in values.items()})
+
+
+def _all_hold(rules: Sequence[Rule]) -> Column:
+    return reduce(lambda all_hold, rule: all_hold & _holds(rule), rules, F.lit(True))
 
 
 def _holds(rule: Rule) -> Column:

@@ -6,7 +6,7 @@ A file is read in blocks of whole lines. Arrow parses a block where it means the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from millrace.sources.csv_blocks import parse
 from millrace.sources.csv_dialect import RFC_4180, Dialect
 from millrace.sources.csv_parts import Part, parts
 from millrace.sources.csv_rows import Rows
+from millrace.sources.csv_typed import TypedBlocks, as_texts, typed_schema
 from millrace.sources.encodings import has_marks, shown
 from millrace.sources.gather import BATCH_ROWS, Gatherer, Verdict, text_schema
 from millrace.sources.opening import with_compressions
@@ -57,6 +58,25 @@ class CsvReader:
         """See `read_part`."""
         return read_part(unit, contract, self.dialect)
 
+    @property
+    def typed(self) -> TypedCsvReader:
+        """The same files with typed numbers."""
+        return TypedCsvReader(self.dialect, self.suffixes)
+
+
+@dataclass(frozen=True)
+class TypedCsvReader(CsvReader):
+    """The same rows, numbers as such where they are plainly good. See csv_typed."""
+
+    def arrow_schema(self, contract: TableContract) -> pa.Schema:
+        """See `typed_schema`."""
+        return typed_schema(contract)
+
+    def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
+        """See `read_part`."""
+        for batch in read_part(unit, contract, self.dialect, typed=True):
+            yield batch if batch.schema.equals(self.arrow_schema(contract)) else as_texts(batch, contract)
+
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:
     """Raises ContractError where the contract refuses the header's columns, or those that the source names."""
@@ -79,8 +99,10 @@ def read(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> Ite
     return read_part(Part(path), contract, dialect)
 
 
-def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) -> Iterator[pa.RecordBatch]:
-    """The rows of a part of a file in `text_schema`, in the file's order.
+def read_part(
+    part: Part, contract: TableContract, dialect: Dialect = RFC_4180, *, typed: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a part of a file in `text_schema`, in the file's order; if `typed`, in `typed_schema` where they are plain.
 
     Raises SourceError where it is damaged beyond its rows (truncated gzip, a quote that is never closed), ContractError where its
     columns are refused.
@@ -90,28 +112,35 @@ def read_part(part: Part, contract: TableContract, dialect: Dialect = RFC_4180) 
         verdict = columns_of(header, part.path, contract, dialect)
         judge, gathered = _Judge(header, contract, dialect, verdict), Gatherer(part.path, contract, _BATCH_ROWS)
         parsed = partial(parse, schema=gathered.schema, dialect=dialect, header=header, path=part.path, added=verdict.added)
+        has_own = not (verdict.missing or verdict.added)
+        plain = TypedBlocks(contract, dialect, header, part.path) if typed and has_own else None
         for block in rows.blocks():
             if isinstance(block, TooLong):
                 rows.refuse_long_line(block)
                 gathered.add_broken(dialect.verdict_of_length(), block.record)
                 continue
-            fast = None if verdict.rule else parsed(block)
-            if fast is None:
-                for row, text in rows.rows(block):
-                    broken = judge.broken(row, text)
-                    if broken is None:
-                        gathered.add(judge.values(row), len(text), judge.added(row))
-                    else:
-                        gathered.add_broken(broken, shown(text))
+            for found in [block] if verdict.rule else _by_arrow(block, plain, parsed):
+                if not isinstance(found, bytes):
+                    if gathered.num_rows:
+                        yield gathered.take()
+                    for start in range(0, found.num_rows, _BATCH_ROWS):
+                        yield found.slice(start, _BATCH_ROWS)
+                    continue
+                for row, text in rows.rows(found):
+                    judge.add(row, text, gathered)
                     if gathered.is_full:
                         yield gathered.take()
-                continue
-            if gathered.num_rows:
-                yield gathered.take()
-            for start in range(0, fast.num_rows, _BATCH_ROWS):
-                yield fast.slice(start, _BATCH_ROWS)
         if gathered.num_rows:
             yield gathered.take()
+
+
+def _by_arrow(
+    block: bytes, plain: TypedBlocks | None, parsed: Callable[[bytes], pa.RecordBatch | None]
+) -> Iterator[pa.RecordBatch | bytes]:
+    """The rows of a block in its order, where Arrow reads them, and what it does not read."""
+    for piece in [block] if plain is None else plain.parts(block):
+        read = parsed(piece) if isinstance(piece, bytes) else piece
+        yield piece if read is None else read
 
 
 class _Judge:
@@ -121,6 +150,14 @@ class _Judge:
         self._header, self._dialect, self._verdict = header, dialect, verdict
         self._places = [header.index(name) if name in header else None for name in contract.columns]
         self._added = {name: header.index(name) for name in verdict.added}
+
+    def add(self, row: Sequence[str], text: str, gathered: Gatherer) -> None:
+        """A row, good or not."""
+        broken = self.broken(row, text)
+        if broken is None:
+            gathered.add(self.values(row), len(text), self.added(row))
+        else:
+            gathered.add_broken(broken, shown(text))
 
     def values(self, row: Sequence[str]) -> list[str | None]:
         """The contract's columns; None where the file does not have one."""

@@ -15,6 +15,7 @@ from millrace.config.sources import DeltaSource, JdbcSource, MixedSource, Source
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
+from millrace.sources.csv import CsvReader
 from millrace.sources.delta import DeltaTableSource
 from millrace.sources.files import exists, identify, list_files, stamps
 from millrace.sources.idx import IdxReader
@@ -59,6 +60,11 @@ def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
             return FileSource(MixedReader.of(parts), ignore=config.ignore)
         case _:
             return FileSource(_READERS[config.format](config))
+
+
+def typed(raw: RawSource) -> RawSource | None:
+    """The same rows with numbers that are typed where they are read (contracts.texts); None where the format has no such way."""
+    return FileSource(raw.reader.typed) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""What a pipeline may ask for that has neither bronze nor silver: what needs rows of other nights is refused before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from millrace.config.cleaning import fills_forward
+from millrace.config.models import PipelineConfig
+from millrace.config.sources import JdbcSource
+from millrace.contracts.table import TableContract
+from millrace.errors import ConfigError
+
+REMEDY = "Set materialize: [bronze, silver, gold]."
+
+
+def check_gold_alone(config: PipelineConfig, contract: TableContract) -> None:
+    """Raises ConfigError for the first thing that needs bronze or silver."""
+    if not config.only_gold:
+        return
+    for what in _needs_silver(config, contract):
+        raise ConfigError(
+            "config", expected="nothing that needs bronze or silver with materialize: [gold]", found=what, remedy=REMEDY
+        )
+
+
+def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[str]:
+    if contract.upsert:
+        yield f"upsert in {contract.name}: a newer row takes the place of one in silver"
+    if contract.references:
+        yield f"references in {contract.name}: they name rows of other tables"
+    if contract.unique_rules:
+        yield f"unique columns in {contract.name}: they are compared with those of other nights in silver"
+    yield from _steps_that_need_silver(config)
+    if contract.evolution.added == "evolve":
+        yield f"evolution.added of {contract.name} is evolve: added columns are kept in bronze"
+    if config.windows is not None:
+        yield "windows: they reach from night to night"
+    if config.blocks is not None:
+        yield "blocks: documents are packed together"
+    if isinstance(config.source, JdbcSource):
+        yield "source.format jdbc: a database may give other rows when it is read again"
+
+
+def _steps_that_need_silver(config: PipelineConfig) -> Iterator[str]:
+    for step in config.clean:
+        if step.name in ("drop_duplicates", "near_duplicates"):
+            yield f"{step.name} in clean: rows are compared with those of other nights in silver"
+        if fills_forward(step):
+            yield "fillna forward in clean: gaps take values of other nights from silver"
