@@ -16,6 +16,7 @@ from millrace.flows.context import Context
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, gold
+from millrace.transforms.minhash import SCHEME
 
 STEP = "preprocess"
 
@@ -42,6 +43,7 @@ def sections(context: Context) -> list[object]:
 def deciding(context: Context) -> list[object]:
     """Those of them that decide which rows silver and gold have. A changed limit alone lets stand what stands."""
     config = context.config
+    signing = [SCHEME] if any(step.near_duplicates for step in config.clean) else []
     return [
         config.name,
         config.source.name,
@@ -52,6 +54,7 @@ def deciding(context: Context) -> list[object]:
         config.blocks,
         config.windows,
         config.label,
+        *signing,
     ]
 
 
