@@ -1,26 +1,34 @@
 """Near-duplicates on Spark, in one warm session: `python -m bench.minhash_spark THREADS`, asked over stdin.
 
-millrace    jsonl -> signatures (kept in memory while they are used) -> tagged rows -> jsonl of the rows that stay
+millrace    jsonl -> signatures (kept in memory while they are used) -> tagged rows -> jsonl of those that stay, as the flow does
+account     the same, with a pause after each stage for its seconds: what Spark otherwise does in one pass comes in parts
 spark_ml    jsonl -> words -> 5-grams -> hashed vectors -> MinHashLSH -> approxSimilarityJoin: the pairs, neither connected nor
             taken out. Three tables of one hash each: 1 - 0.2**3 = 0.992 recall at similarity 0.8, which is Millrace's.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from bench.tree_memory import TreeMemory
 from bench.workers import serve
+from millrace import observe
 from millrace.config.near_duplicates import NearDuplicatesConfig
+from millrace.flows.ingest import cached
+from millrace.flows.near_duplicates import drop_near_duplicates
 from millrace.session import open_session
-from millrace.transforms.near_duplicates import signatures, tag_near_duplicates
+from millrace.transforms.near_duplicates import signatures
+from millrace.transforms.shingles import shingle_blocks
 
 CONFIG = NearDuplicatesConfig(column="text", threshold=0.8, ngram=5, unit="words")
 _TABLES = 3
@@ -50,19 +58,73 @@ def read(spark: SparkSession, source: str) -> DataFrame:
 
 
 def millrace(spark: SparkSession, source: str, out: str) -> dict[str, Any]:
-    """Seconds from file to file, and what was dropped for which row."""
+    """Seconds from file to file; what was dropped, and for which row, is written too."""
     began = time.perf_counter()
-    rows = read(spark, source)
-    signed = signatures(rows, config=CONFIG).persist()
-    tagged = tag_near_duplicates(rows, config=CONFIG, signed=signed).persist()
+    with ExitStack() as stack:
+
+        def keep(frame: DataFrame) -> DataFrame:
+            return stack.enter_context(cached(frame))
+
+        rows = keep(read(spark, source))
+        signed = keep(signatures(rows, config=CONFIG))
+        _write(drop_near_duplicates(rows, config=CONFIG, signed=signed, keep=keep), out)
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "finished": True}
+
+
+def account(spark: SparkSession, source: str, out: str) -> dict[str, Any]:
+    """Seconds of each stage."""
+    with ExitStack() as stack, _timings() as stages:
+
+        def keep(frame: DataFrame) -> DataFrame:
+            return stack.enter_context(cached(frame))
+
+        with observe.timed("reading"):
+            rows = keep(read(spark, source))
+            rows.count()
+        with observe.timed("shingling_alone"):
+            rows.select("text").mapInArrow(_count_shingles, "num_shingles bigint").agg(F.sum("num_shingles")).collect()
+        with observe.timed("shingling_and_signatures"):
+            signed = keep(signatures(rows, config=CONFIG))
+            signed.count()
+        tagged = drop_near_duplicates(rows, config=CONFIG, signed=signed, keep=keep)
+        with observe.timed("result_join_and_writing"):
+            _write(tagged, out)
+    return {"stages": stages, "seconds": sum(stages.values()) - stages["shingling_alone"], "finished": True}
+
+
+def _write(tagged: DataFrame, out: str) -> None:
     kept = tagged.filter(F.col("_rule").isNull()).select(F.col("row_id").alias("id"), "text")
     kept.write.mode("overwrite").json(out)
     dropped = tagged.filter(F.col("_rule").isNotNull()).select("row_id", F.substring_index("_reason", " ", -1).alias("kept"))
     dropped.write.mode("overwrite").json(f"{out}-dropped")
-    seconds = time.perf_counter() - began
-    tagged.unpersist()
-    signed.unpersist()
-    return {"seconds": seconds, "finished": True}
+
+
+def _count_shingles(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        blocks = shingle_blocks(batch.column(0), ngram=CONFIG.ngram, unit=CONFIG.unit)
+        yield pa.RecordBatch.from_arrays([pa.array([block.values.size for block in blocks], pa.int64())], names=["num_shingles"])
+
+
+@contextmanager
+def _timings() -> Iterator[dict[str, float]]:
+    """What `observe.timed` notes in the context, by name."""
+    found: dict[str, float] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, "event", "") == "timing":
+                fields: Mapping[str, Any] = getattr(record, "fields", {})
+                found[str(fields["name"])] = float(fields["seconds"])
+
+    listener, level = Listener(), observe.LOG.level
+    observe.LOG.addHandler(listener)
+    observe.LOG.setLevel(logging.INFO)
+    try:
+        yield found
+    finally:
+        observe.LOG.removeHandler(listener)
+        observe.LOG.setLevel(level)
 
 
 def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float) -> dict[str, Any]:
@@ -97,12 +159,17 @@ def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float) -
 
 
 def main() -> None:
-    """Answers {"side", "source", "out", "limit_seconds"} with seconds, finished and peak_bytes."""
+    """Answers {"side", "source", "out", "limit_seconds"} with seconds, finished and peak_bytes, and of the account stages."""
     spark = session(int(sys.argv[1]))
 
     def answer(side: str, source: str, out: str, limit_seconds: float) -> Mapping[str, Any]:
+        run: Callable[[], dict[str, Any]] = {
+            "millrace": lambda: millrace(spark, source, out),
+            "account": lambda: account(spark, source, out),
+            "spark_ml": lambda: spark_ml(spark, source, out, limit_seconds),
+        }[side]
         with TreeMemory() as memory:
-            done = millrace(spark, source, out) if side == "millrace" else spark_ml(spark, source, out, limit_seconds)
+            done = run()
         return {**done, "peak_bytes": memory.peak_bytes}
 
     serve(answer)

@@ -57,6 +57,12 @@ def test_groups_and_scores() -> None:
     assert scores({1, 2, 3}, {2, 3, 4, 5}) == pytest.approx({"precision": 2 / 3, "recall": 0.5, "f1": 4 / 7})
 
 
+def test_any_row_of_a_group_may_stay() -> None:
+    groups = [0, 0, 0, 3, 4, 4]
+    assert bench.group_scores([1, 3, 5], groups) == {"dropped": 3.0, "precision": 1.0, "recall": 1.0}
+    assert bench.group_scores([0, 1, 4], groups) == {"dropped": 3.0, "precision": 2 / 3, "recall": 2 / 3}
+
+
 def test_too_few_corpora_are_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         documents(tmp_path, 10, seed=1)
@@ -84,20 +90,23 @@ def test_ratios_and_bounds() -> None:
 
     sides = {
         "millrace": [side(9.0), side(4.0), side(5.0)],
-        "spark_ml": [side(600.0, finished=False)],
+        "spark_ml": [side(600.0, finished=False), side(12.0), side(400.0)],
         "datatrove": [side(50.0)],
-        "datatrove_words": [side(7.0)],
+        "datatrove_words": [side(12.6), side(4.0), side(7.0)],
     }
-    result = bench.summarise(sides, {"rows/f1": 0.99}, 100)
+    stages = {"reading": 1.0, "shingling_alone": 2.0, "shingling_and_signatures": 3.5, "near_duplicates/candidates": 0.5}
+    result = bench.summarise(sides, stages, {"rows/f1": 0.99}, 100)
     assert {(bound.name, bound.value, bound.holds) for bound in result.bounds} == {
         ("minhash_f1", 0.99, True),
         ("minhash_vs_datatrove", 10.0, True),
         ("minhash_vs_datatrove_same_tokenizer", 1.4, False),
-        ("minhash_vs_spark_ml", 120.0, True),
+        ("minhash_vs_spark_ml", 200 / 3, True),
     }
     figures = {figure.name: figure.value for figure in result.figures}
     assert figures["minhash/spark_ml_finished"] == 0.0
     assert figures["minhash/millrace/peak_memory"] == 1.0
+    account = {name.rpartition("/")[2]: value for name, value in figures.items() if "/account/" in name}
+    assert account == {"reading": 1.0, "shingling": 2.0, "signatures": 1.5, "candidates": 0.5}
 
 
 def test_memory_of_the_tree_is_seen() -> None:

@@ -1,29 +1,19 @@
-"""Signatures, buckets, comparison and components, without Spark."""
+"""Signatures, without Spark."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from millrace.config.near_duplicates import candidate_probability
-from millrace.transforms.buckets import ALL_PAIRS, HUBS, pairs_in_buckets
-from millrace.transforms.minhash import SIGNED, Banding, MinHash, components, sign, similarities
+from millrace.transforms.minhash import SIGNED, Banding, MinHash, sign
 from millrace.transforms.shingles import Shingles
 
 MINHASH = MinHash(ngram=5, unit="auto", bands=16, rows_per_band=6, seed=7)
 INPUT = pa.schema([(name, pa.string()) for name in ("row_id", "_night", "_source_file", "text")])
-BUCKETS = pa.schema([("key", pa.int64()), ("content", pa.int64()), ("is_new", pa.bool_())])
-
-
-def packed(values: Iterable[int]) -> bytes:
-    """A set of shingles as it is stored."""
-    return np.array(sorted(values), "<u8").tobytes()
 
 
 def sets_of(sizes: list[tuple[int, int, int]], seed: int) -> Shingles:
@@ -71,59 +61,3 @@ def test_signing_leaves_out_texts_without_tokens_and_depends_on_the_text_alone()
     for row in rows:
         del row["row_id"]
     assert rows[0] == rows[3] != rows[1] == rows[2]
-
-
-@given(st.lists(st.tuples(st.sets(st.integers(0, 20), min_size=1), st.sets(st.integers(0, 20), min_size=1)), max_size=10))
-def test_similarity_is_exact(pairs: list[tuple[set[int], set[int]]]) -> None:
-    found = similarities([packed(left) for left, _ in pairs], [packed(right) for _, right in pairs])
-    assert found.tolist() == [len(left & right) / len(left | right) for left, right in pairs]
-
-
-def test_four_of_five_reach_the_threshold() -> None:
-    assert similarities([packed(range(5))] * 5000, [packed(range(4))] * 5000).min() >= 0.8
-
-
-@given(st.integers(1, 30).flatmap(lambda n: st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=40)))
-def test_components(links: list[tuple[int, int]]) -> None:
-    ends = np.array(links, np.int64).reshape(-1, 2)
-    expected = list(range(30))
-    for left, right in links * 30:
-        expected[left] = expected[right] = min(expected[left], expected[right])
-    assert components(ends[:, 0], ends[:, 1], 30).tolist() == expected
-
-
-def test_a_long_chain_is_one_component() -> None:
-    order = np.random.RandomState(0).permutation(100_000)
-    assert not components(order[:-1], order[1:], order.size).any()
-
-
-def bucketed(rows: list[tuple[int, int, bool]], batch_rows: int) -> list[tuple[int, int]]:
-    """Pairs of sorted rows that come in batches."""
-    parts = [rows[first : first + batch_rows] for first in range(0, len(rows), batch_rows)]
-    batches = [pa.record_batch([pa.array(column) for column in zip(*part, strict=True)], schema=BUCKETS) for part in parts]
-    found = [pair for batch in pairs_in_buckets(batches) for pair in zip(*batch.to_pydict().values(), strict=True)]
-    return sorted(found)
-
-
-@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 6), st.booleans()), max_size=40), st.integers(1, 12))
-def test_a_bucket_gives_each_pair_with_something_new_once(rows: list[tuple[int, int, bool]], batch_rows: int) -> None:
-    rows.sort(key=lambda row: (row[0], row[1], not row[2]))
-    new = {(key, content) for key, content, is_new in rows if is_new}
-    known = {(key, content) for key, content, _ in rows}
-    expected = [
-        (left, right)
-        for key, left in known
-        for other, right in known
-        if key == other and left < right and new & {(key, left), (key, right)}
-    ]
-    assert bucketed(rows, batch_rows) == sorted(expected)
-
-
-def test_big_buckets_stay_linear() -> None:
-    equal = [(1, 5, True)] * 50_000
-    assert bucketed(equal, 10_000) == []
-    assert len(bucketed([(1, content, True) for content in range(ALL_PAIRS)], 50)) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
-    size = 20_000
-    pairs = np.array(bucketed([(1, content, True) for content in range(size)], 7_000))
-    assert len(pairs) == HUBS * (size - 1) - HUBS * (HUBS - 1) // 2
-    assert not components(pairs[:, 0], pairs[:, 1], size).any()

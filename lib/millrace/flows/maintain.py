@@ -2,8 +2,9 @@
 
 Each pipeline is done under the lock that its steps take. Compaction is a step of the ledger: its commit is a new version that
 readers move to once `succeeded` names it, and one that was killed is undone by the table's next writer, like any other. Done:
-silver, predictions, metrics and the registry. Left as they are: gold, whose row groups in hash order are what a training is
-planned on, and which trainings and models pin; bronze, whose nights are told apart by the names of their files; quarantine.
+silver, signatures, predictions, metrics and the registry. Left as they are: gold, whose row groups in hash order are what a
+training is planned on, and which trainings and models pin; bronze, whose nights are told apart by the names of their files;
+quarantine.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from millrace.flows.context import code_revision
 from millrace.flows.inspect import existing
 from millrace.lake import locks, log, protocol
 from millrace.lake import maintain as upkeep
-from millrace.lake.layout import CONTRACTS, Lake, gold, predictions, rejects_of_pipeline, silver
+from millrace.lake.layout import CONTRACTS, Lake, gold, predictions, rejects_of_pipeline, signatures, silver
 from millrace.lake.ledger import Attempt, Inputs, Ledger, Outcome, Run, TableVersion
 
 STEP = upkeep.STEP
@@ -63,7 +64,7 @@ def maintain(lake: Lake, options: Options) -> Report:
         with _held(lake, f"pipeline-{pipeline}", options):
             if not options.dry_run:
                 _compact_pipeline(lake, pipeline, options)
-            own = [silver(pipeline), gold(pipeline), predictions(pipeline), rejects_of_pipeline(pipeline)]
+            own = [name(pipeline) for name in (silver, signatures, gold, predictions, rejects_of_pipeline)]
             removed += _clear(lake, own, options)
             removed += _clear_artifacts(lake, pipeline, options)
     for source in sorted(table.partition("/")[2] for table in upkeep.tables_of(lake) if table.startswith("bronze/")):
@@ -90,8 +91,8 @@ def _check(lake: Lake, options: Options) -> None:
 
 
 def _compact_pipeline(lake: Lake, pipeline: str, options: Options) -> None:
-    """One step of the ledger: a pipeline's silver and predictions, at the versions that it names."""
-    wanted = [silver(pipeline), predictions(pipeline)]
+    """One step of the ledger: a pipeline's silver, its signatures and predictions, at the versions that it names."""
+    wanted = [silver(pipeline), signatures(pipeline), predictions(pipeline)]
 
     def find_inputs(ledger: Ledger) -> Inputs:
         found = [(table, ledger.version_of(table)) for table in wanted]
@@ -156,7 +157,11 @@ def _clear_artifacts(lake: Lake, pipeline: str, options: Options) -> list[upkeep
 
 
 def _compacted(lake: Lake) -> list[str]:
-    return [table for table in upkeep.tables_of(lake) if table in CONTRACTS or table.startswith(("silver/", "predictions/"))]
+    return [
+        table
+        for table in upkeep.tables_of(lake)
+        if table in CONTRACTS or table.startswith(("silver/", "signatures/", "predictions/"))
+    ]
 
 
 def _silver_tables(lake: Lake) -> list[str]:
@@ -169,7 +174,7 @@ def _columns(lake: Lake, table: str) -> list[str]:
 
 def _pipelines(lake: Lake) -> list[str]:
     """Those that have a table or an entry in the ledger."""
-    parents = ("silver/", "gold/", "predictions/", "quarantine/pipelines/")
+    parents = ("silver/", "signatures/", "gold/", "predictions/", "quarantine/pipelines/")
     named = {table.rpartition("/")[2] for table in upkeep.tables_of(lake) if table.startswith(parents)}
     return sorted(named | {entry.run.pipeline for entry in Ledger.read(lake).entries})
 

@@ -20,11 +20,12 @@ from millrace.flows.fitting import fit
 from millrace.flows.gold import Gold, rules_of_gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
+from millrace.flows.near_duplicates import write_signatures
 from millrace.flows.rows import Rows, drop_rules, label_rules, looks_at_other_rows, superseded_rows
 from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, sections
 from millrace.lake import ledger as books
 from millrace.lake import protocol
-from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, silver
+from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, signatures, silver
 from millrace.lake.read import read_version
 from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
 from millrace.quality.across import across_rules
@@ -79,7 +80,7 @@ def leave_standing(context: Context, attempt: books.Attempt, state: FittedState)
     """Nothing in bronze is new or has changed: silver and gold stay the versions that they are."""
     state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
     name = context.config.name
-    tables = [silver(name), gold(name), rejects_of_pipeline(name), rejects_of_gold(name)]
+    tables = [table(name) for table in (silver, signatures, gold, rejects_of_pipeline, rejects_of_gold)]
     versions = [(table, attempt.ledger.version_of(table)) for table in tables]
     return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
 
@@ -108,6 +109,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
         written_silver = write_silver(context, attempt, scope, rows)
+        where += write_signatures(attempt, scope, rows, made.signed)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
     recount = bool(given_way)
     looked = look_at(context, scope, silver_rows, recount=recount)

@@ -6,7 +6,7 @@ of `clean`, the rules again on what cleaning has changed, then the rules that lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from pyspark.sql import Column, DataFrame
@@ -21,6 +21,7 @@ from millrace.fit.statistics import Statistics
 from millrace.flows.check import CONTENT, FOLD, uses_content
 from millrace.flows.cleaning import fit_cleaning
 from millrace.flows.context import Context
+from millrace.flows.near_duplicates import Keep, drop_near_duplicates, standing_signatures
 from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake import log
@@ -32,7 +33,7 @@ from millrace.transforms.cast import CAST_FAILED, added_text, cast_columns, raw_
 from millrace.transforms.cleaning import apply_fitted, apply_run, rules_of_clean, statistics_of
 from millrace.transforms.deduplicate import SUPERSEDED, alike, tag_duplicates, tag_superseded
 from millrace.transforms.identity import with_row_id
-from millrace.transforms.near_duplicates import signatures, tag_near_duplicates
+from millrace.transforms.near_duplicates import signatures
 from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_split
 
 _FEW = 20
@@ -40,8 +41,6 @@ _FEW = 20
 DUPLICATE_KEY = "duplicate_key"
 _ONLY_DROP = ("drop_duplicates", "near_duplicates", "dropna", "filter")
 """Steps of `clean` that change no value: who met the contract's rules before them does so after them."""
-Keep = Callable[[DataFrame], DataFrame]
-"""Keeps what a frame computes until the step is over."""
 
 
 class Rows:
@@ -54,6 +53,8 @@ class Rows:
         self._order = list(context.contract.columns)
         self.cleaning: Statistics | None = scope.standing.cleaning if scope.standing else None
         """What the steps of `clean` that look at the train split have taken from it."""
+        self.signed: list[DataFrame] = []
+        """For each step that drops near-duplicates the signatures of the rows that came to it."""
 
     def tagged(self) -> DataFrame:
         """One row per bronze row of the scope: the columns of silver; _rule, _reason, _action and _record, NULL for a row that is
@@ -149,12 +150,22 @@ class Rows:
     def _without_near_duplicates(self, rows: DataFrame, config: NearDuplicatesConfig) -> DataFrame:
         rows = self._keep(rows)
         signed = self._keep(signatures(rows, config=config))
-        known = None
+        standing = None
         if self._standing is not None:
-            untagged = {"_rule": F.lit(None).cast("string"), "_source_file": F.lit(None).cast("string")}
-            known = self._keep(signatures(self._standing.withColumns(untagged), config=config))
-        by_night = len(self._scope.nights) > 1
-        return tag_near_duplicates(rows, config=config, signed=signed, standing=known, by_night=by_night)
+            standing = standing_signatures(self._context, self._attempt, self._scope, number=len(self.signed))
+            if self._context.contract.upsert:  # a row is not compared with the one whose place it takes
+                newer = rows.filter(F.col("_rule").isNull()).select("row_id")
+                standing = standing.join(F.broadcast(newer) if self._few else newer, on="row_id", how="left_anti")
+        self.signed.append(signed)
+        return drop_near_duplicates(
+            rows,
+            config=config,
+            signed=signed,
+            keep=self._keep,
+            standing=standing,
+            few=self._few,
+            by_night=len(self._scope.nights) > 1,
+        )
 
     def _kept_if_few(self, rows: DataFrame) -> DataFrame:
         """Few rows are looked up in many: what was done to them so far is then planned and done once, not again for each look."""

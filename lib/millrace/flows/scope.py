@@ -17,6 +17,7 @@ from millrace.flows.taken import name_of, raw_nights
 from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, gold
+from millrace.transforms.minhash import SCHEME
 
 STEP = "preprocess"
 
@@ -44,6 +45,7 @@ def deciding(context: Context) -> list[object]:
     """Those of them that decide which rows silver and gold have. A changed limit alone lets stand what stands."""
     config = context.config
     mode = [list(config.materialize)] if config.only_gold else []
+    signing = [SCHEME] if any(step.near_duplicates for step in config.clean) else []
     return [
         *mode,
         config.name,
@@ -55,6 +57,7 @@ def deciding(context: Context) -> list[object]:
         config.blocks,
         config.windows,
         config.label,
+        *signing,
     ]
 
 

@@ -46,6 +46,11 @@ def silver(pipeline: str) -> str:
     return f"silver/{pipeline}"
 
 
+def signatures(pipeline: str) -> str:
+    """What tells near-duplicates of silver's rows, so that no night has to look at their texts again."""
+    return f"signatures/{pipeline}"
+
+
 def gold(pipeline: str) -> str:
     """Encoded rows, ready for the loader."""
     return f"gold/{pipeline}"

@@ -76,7 +76,8 @@ def num_small_files(lake: Lake, table: str) -> int:
 
 def tables_of(lake: Lake) -> list[str]:
     """Every Delta table that lies in the lake, sorted."""
-    parents = ["bronze", "silver", "gold", "predictions", "metrics", "registry", "quarantine/sources", "quarantine/pipelines"]
+    parents = ["bronze", "silver", "signatures", "gold", "predictions", "metrics", "registry"]
+    parents += ["quarantine/sources", "quarantine/pipelines"]
     found = [f"{parent}/{name}" for parent in parents for name in artifacts.names(lake.path(parent))]
     return sorted(table for table in found if log.exists(lake.path(table)))
 

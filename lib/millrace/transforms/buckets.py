@@ -1,8 +1,12 @@
-"""Pairs of texts that share a band, out of rows sorted by band key. No Spark.
+"""Pairs of texts that share a band, on NumPy and Arrow. No Spark.
 
-A bucket of up to 64 distinct contents gives all its pairs. A bigger one, which is a family of nearly equal texts more often than
-not, gives each content's pairs with 16 of them: enough to connect the family, and linear in its size. Texts with equal sets of
-shingles are one content, so however often a text comes, it counts once.
+Bands travel packed: a row of a shuffle holds thousands of them, not one. They are dealt out by the upper bits of their keys, so
+that a task has one of 64 ranges of keys in memory at a time: 6 bytes for each text that there is, with 16 bands.
+
+A bucket is what has one key. One of up to 64 distinct contents gives all its pairs. A bigger one, which is a family of nearly
+equal texts more often than not, gives each content's pairs with 16 of them: enough to connect the family, and linear in its size.
+Texts with equal sets of shingles are one content, so however often a text comes, it counts once; the least of its rows' numbers
+says where its shingles are to be found.
 """
 
 from __future__ import annotations
@@ -17,53 +21,81 @@ ALL_PAIRS = 64
 """Contents in a bucket that are all compared with each other."""
 HUBS = 16
 """Contents of a bigger bucket that all its others are compared with."""
+_RANGE_BITS = 6
+_PAIRS_AT_ONCE = 200_000
 
-PAIRS = pa.schema([pa.field("left", pa.int64()), pa.field("right", pa.int64())])
+DEALT = pa.schema([pa.field("_range", pa.int32()), pa.field("_entries", pa.binary())])
+PAIRS = pa.schema([pa.field(name, pa.int64()) for name in ("left", "right", "left_row", "right_row")])
+_ENTRY = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?")])
 
+Entries = NDArray[np.void]
 Numbers = NDArray[np.int64]
 
 
-def pairs_in_buckets(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of (key, content, is_new), sorted in this order with is_new falling -> batches of PAIRS, left < right.
+def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of (bands, content, row, is_new), a list of keys and two numbers a text -> DEALT: the entries of each range."""
+    for batch in batches:
+        bands = batch.column(0)
+        counts = np.diff(bands.offsets.to_numpy())
+        keys = bands.flatten().to_numpy()
+        ranges = keys.view(np.uint64) >> np.uint64(64 - _RANGE_BITS)
+        order = np.argsort(ranges.astype(np.uint8), kind="stable")
+        entries = np.empty(keys.size, _ENTRY)
+        entries["key"] = keys[order]
+        entries["content"] = np.repeat(batch.column(1).to_numpy(), counts)[order]
+        entries["row"] = np.repeat(batch.column(2).to_numpy(), counts)[order]
+        entries["is_new"] = np.repeat(batch.column(3).to_numpy(zero_copy_only=False), counts)[order]
+        sizes = np.bincount(ranges.astype(np.int64), minlength=1 << _RANGE_BITS)
+        ends = np.append(0, np.cumsum(sizes)) * _ENTRY.itemsize
+        data = entries.tobytes()
+        some = np.flatnonzero(sizes)
+        packed = [data[ends[number] : ends[number + 1]] for number in some]
+        yield pa.RecordBatch.from_arrays([pa.array(some, pa.int32()), pa.array(packed, pa.binary())], schema=DEALT)
+
+
+def pairs_in_range(dealt: pa.Table) -> pa.Table:
+    """The rows of DEALT of one range -> each pair of contents that share a key, once, as PAIRS: left < right.
 
     Pairs of contents of which neither is new are left out.
     """
-    rest: tuple[Numbers, Numbers, NDArray[np.bool_]] | None = None
-    waiting: list[tuple[Numbers, Numbers, NDArray[np.bool_]]] = []
-    for batch in batches:
-        key, content = (batch.column(place).to_numpy() for place in (0, 1))
-        is_new = batch.column(2).to_numpy(zero_copy_only=False).astype(bool)
-        if key.size == 0:
-            continue
-        last = int(np.searchsorted(key, key[-1]))  # where the last bucket, which may go on in the next batch, begins
-        if last == 0 and waiting and waiting[-1][0][-1] == key[0]:
-            waiting.append((key, content, is_new))
-            continue
-        waiting.append((key[:last], content[:last], is_new[:last]))
-        rest = key[last:], content[last:], is_new[last:]
-        yield from _all_pairs(waiting)
-        waiting = [rest]
-    yield from _all_pairs(waiting)
+    entries = np.frombuffer(b"".join(dealt.column("_entries").to_pylist()), _ENTRY)
+    pairs = np.concatenate([np.empty((0, 4), np.int64), *_pairs(_contents(entries))])
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    pairs = pairs[order]
+    pairs = pairs[np.append(True, (pairs[1:, :2] != pairs[:-1, :2]).any(axis=1))] if len(pairs) else pairs
+    return pa.table(list(pairs.T.copy()), schema=PAIRS)
 
 
-def _all_pairs(parts: list[tuple[Numbers, Numbers, NDArray[np.bool_]]]) -> Iterator[pa.RecordBatch]:
-    if not parts:
-        return
-    key, content, is_new = (np.concatenate([part[place] for part in parts]) for place in range(3))
-    if key.size == 0:
-        return
-    first = np.concatenate([[True], (key[1:] != key[:-1]) | (content[1:] != content[:-1])])
-    key, content, is_new = key[first], content[first], is_new[first]
-    starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+def _contents(entries: Entries) -> Entries:
+    """One entry per key and content, sorted by them: of its rows' the least number, and whether one of them is new.
+
+    Keys that only one row has, which most are, are left out.
+    """
+    entries = entries[np.argsort(entries["key"])]
+    begins = np.append(True, entries["key"][1:] != entries["key"][:-1])[: entries.size]
+    is_alone = begins & np.append(begins[1:], True)[: entries.size]
+    entries = entries[~is_alone]
+    entries = entries[np.lexsort((entries["row"], entries["content"], entries["key"]))]
+    key, content = entries["key"], entries["content"]
+    starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]) | (content[1:] != content[:-1]))[: entries.size])
+    found = entries[starts]
+    if starts.size:
+        found["is_new"] = np.logical_or.reduceat(entries["is_new"], starts)
+    return found
+
+
+def _pairs(contents: Entries) -> Iterator[NDArray[np.int64]]:
+    """(pairs, 4): the columns of PAIRS."""
+    key, content, row, is_new = (np.ascontiguousarray(contents[name]) for name in ("key", "content", "row", "is_new"))
+    starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
     sizes = np.diff(np.append(starts, key.size))
     for size in np.unique(sizes[sizes > 1]).tolist():
         left, right = np.triu_indices(size, 1, size) if size <= ALL_PAIRS else star(size)
         for start in _chunks(starts[sizes == size], left.size):
             lefts, rights = (start[:, None] + left).ravel(), (start[:, None] + right).ravel()
             wanted = is_new[lefts] | is_new[rights]
-            if wanted.any():
-                arrays = [pa.array(content[lefts[wanted]]), pa.array(content[rights[wanted]])]
-                yield pa.RecordBatch.from_arrays(arrays, schema=PAIRS)
+            lefts, rights = lefts[wanted], rights[wanted]
+            yield np.stack([content[lefts], content[rights], row[lefts], row[rights]], axis=1)
 
 
 def star(size: int) -> tuple[Numbers, Numbers]:
@@ -75,6 +107,6 @@ def star(size: int) -> tuple[Numbers, Numbers]:
 
 def _chunks(starts: Numbers, num_pairs: int) -> Iterator[Numbers]:
     """So many buckets at a time that their pairs fit well into memory."""
-    step = max(1, 200_000 // num_pairs)
+    step = max(1, _PAIRS_AT_ONCE // num_pairs)
     for first in range(0, starts.size, step):
         yield starts[first : first + step]

@@ -1,4 +1,4 @@
-"""MinHash signatures in bands, buckets, exact comparison and connected components, on NumPy and Arrow. No Spark.
+"""MinHash signatures in bands, on NumPy and Arrow. No Spark.
 
 A signature has one hash per bin: the shingles of a text are spread over bands x rows bins and the least of each counts (Li, Owen,
 Zhang: One permutation hashing, 2012). An empty bin takes the value of the first full one in an order of its own (Shrivastava:
@@ -8,19 +8,21 @@ similarity. One pass over the shingles makes all hashes, where n hash functions 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from millrace.transforms.shingles import BITS, BLOCK, Hashes, Shingles, Unit, mix, shingle_blocks
+from millrace.transforms.shingles import Hashes, Places, Shingles, Unit, mix, shingle_blocks
 
+SCHEME = "signatures 1"
+"""How signatures are made of texts. Another one makes stored ones useless: then all are made anew."""
+_DIGEST_BYTES = 16
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
-_PAIRS_AT_ONCE = 4096
 
 SIGNED = pa.schema(
     [
@@ -53,7 +55,8 @@ class Banding:
         num_bins = minhash.bands * minhash.rows_per_band
         # random_raw and a stable argsort: other methods of a Generator may change between NumPy versions.
         draws = np.random.PCG64(minhash.seed).random_raw(num_bins * num_bins + num_bins + 1)
-        self._donors = np.argsort(draws[: num_bins * num_bins].reshape(num_bins, num_bins), axis=1, kind="stable")
+        orders = np.argsort(draws[: num_bins * num_bins].reshape(num_bins, num_bins), axis=1, kind="stable")
+        self._donors = np.ascontiguousarray(orders.T)  # (step, bin)
         self._factors = draws[num_bins * num_bins : -1] | np.uint64(1)  # (bins,)
         self._salt = draws[-1]
 
@@ -74,17 +77,19 @@ class Banding:
         return self._densified(least.reshape(num_texts, num_bins))
 
     def _densified(self, least: Hashes) -> Hashes:
-        full = least != _EMPTY
-        texts, bins = np.nonzero(~full)
-        dense = least.copy()
-        for step in range(least.shape[1]):
-            if texts.size == 0:
+        num_bins = least.shape[1]
+        flat = least.ravel()
+        dense = flat.copy()
+        empty = np.flatnonzero(flat == _EMPTY)
+        bins = empty % num_bins
+        for donors in self._donors:
+            if empty.size == 0:
                 break
-            donors = self._donors[bins, step]
-            found = full[texts, donors]
-            dense[texts[found], bins[found]] = least[texts[found], donors[found]]
-            texts, bins = texts[~found], bins[~found]
-        return dense
+            given = flat[empty - bins + donors[bins]]
+            found = given != _EMPTY
+            dense[empty[found]] = given[found]
+            empty, bins = empty[~found], bins[~found]
+        return dense.reshape(least.shape)
 
 
 def sign(batches: Iterable[pa.RecordBatch], *, minhash: MinHash) -> Iterator[pa.RecordBatch]:
@@ -104,59 +109,26 @@ def sign(batches: Iterable[pa.RecordBatch], *, minhash: MinHash) -> Iterator[pa.
                 continue
             shingles = Shingles(block.values, np.append(block.offsets[has_any], block.values.size))
             keys = banding.keys(shingles)
-            rows = _packed(shingles)
-            digests = [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
-            list_offsets = np.arange(0, keys.size + 1, minhash.bands, dtype=np.int32)
-            arrays = [
-                *kept.columns[:3],
-                pa.array(digests, pa.binary()),
-                pa.ListArray.from_arrays(list_offsets, keys.ravel()),
-                pa.array(rows, pa.binary()),
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=SIGNED)
+            data, ends = shingles.values.astype("<u8", copy=False).tobytes(), shingles.offsets * 8
+            yield pa.RecordBatch.from_arrays(
+                [
+                    *kept.columns[:3],
+                    _binaries(_digests(data, ends), np.arange(has_any.size + 1) * _DIGEST_BYTES),
+                    pa.ListArray.from_arrays(np.arange(0, keys.size + 1, minhash.bands, dtype=np.int32), keys.ravel()),
+                    _binaries(data, ends),
+                ],
+                schema=SIGNED,
+            )
 
 
-def _packed(shingles: Shingles) -> list[bytes]:
-    data, ends = shingles.values.astype("<u8").tobytes(), (shingles.offsets * 8).tolist()
-    return [data[low:high] for low, high in pairwise(ends)]
+def _digests(data: bytes, ends: Places) -> bytes:
+    """Of each set, one after the other."""
+    view = memoryview(data)
+    return b"".join(blake2b(view[low:high], digest_size=_DIGEST_BYTES).digest() for low, high in pairwise(ends.tolist()))
 
 
-def similarities(left: list[bytes], right: list[bytes]) -> NDArray[np.float64]:
-    """The Jaccard similarity of each pair of packed shingle sets: (pairs,)."""
-    assert len(left) == len(right)
-    parts = [
-        _similarities(left[first : first + _PAIRS_AT_ONCE], right[first : first + _PAIRS_AT_ONCE])
-        for first in range(0, len(left), _PAIRS_AT_ONCE)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _similarities(left: list[bytes], right: list[bytes]) -> NDArray[np.float64]:
-    assert len(left) <= BLOCK
-    sides, totals = [], np.zeros(len(left), np.int64)
-    for side in (left, right):
-        counts = np.fromiter((len(packed) // 8 for packed in side), np.int64, len(side))
-        pairs = np.repeat(np.arange(len(side), dtype=np.uint64) << np.uint64(BITS), counts)
-        sides.append(np.frombuffer(b"".join(side), "<u8") | pairs)
-        totals += counts
-    # Two sorted runs, which a stable sort merges in one pass.
-    merged = np.sort(np.concatenate(sides), kind="stable")
-    twice = merged[1:][merged[1:] == merged[:-1]]
-    shared = np.bincount((twice >> np.uint64(BITS)).astype(np.int64), minlength=len(left))
-    # A division rounds to the nearest double, as the threshold's text did: equal fractions compare equal.
-    similarity: NDArray[np.float64] = shared / (totals - shared)
-    return similarity
-
-
-def components(left: NDArray[np.int64], right: NDArray[np.int64], num_nodes: int) -> NDArray[np.int64]:
-    """The least node of each node's connected component: (nodes,). Roots hook to lesser roots until none has one beside it."""
-    parent = np.arange(num_nodes)
-    while True:
-        a, b = parent[left], parent[right]
-        apart = a != b
-        if not apart.any():
-            return parent
-        left, right, a, b = left[apart], right[apart], a[apart], b[apart]
-        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(above := parent[parent], parent):
-            parent = above
+def _binaries(data: bytes, ends: Places) -> pa.Array:
+    """Cuts of `data`, which is about a MiB or one text."""
+    return pa.Array.from_buffers(pa.large_binary(), ends.size - 1, [None, pa.py_buffer(ends), pa.py_buffer(data)]).cast(
+        pa.binary()
+    )

@@ -2,36 +2,35 @@
 
     signatures           text -> the set of its shingles, its digest, one key a band           (transforms/minhash.py)
     candidates           contents that share a band's key                                       (transforms/buckets.py)
-    comparison           candidates whose Jaccard similarity is at least the threshold, exactly
+    comparison           candidates whose Jaccard similarity is at least the threshold, exactly (transforms/comparing.py)
     connected components over contents; of each component the earliest row stays
     several nights       within a component one night after the other                       (transforms/near_nights.py)
 
 Broder: On the resemblance and containment of documents, 1997; the banding as in Mining of Massive Datasets, 3.4.
 
-What a flow keeps: `signatures` of the rows that it kept, as a table with a row_id. A later night hands it over as `standing`, so
-that no old text is read or cut into shingles again. It is of use only to the same ngram, unit, bands, rows_per_band and seed.
+flows/near_duplicates.py puts the steps together. What stands, everywhere here, are signatures of rows that other nights kept: no
+old text is read or cut into shingles again. They are of use only to the same column, ngram, unit, bands, rows_per_band and seed.
+`few` says that few rows come to many that stand: what the many are asked for then goes to every task, and the many stay in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import partial
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
-from millrace.transforms.buckets import pairs_in_buckets
-from millrace.transforms.minhash import MinHash, components, sign, similarities
+from millrace.transforms.buckets import deal, pairs_in_range
+from millrace.transforms.comparing import connected, near_in_chunk, near_side_by_side
+from millrace.transforms.minhash import MinHash, sign
 from millrace.transforms.near_nights import KEYS, later_by_night
 
 SIGNATURES = "row_id string, _night string, _source_file string, _content binary, _bands array<bigint>, _shingles binary"
-_PAIRS = "left bigint, right bigint"
+_DEALT = "_range int, _entries binary"
+_PAIRS = "left bigint, right bigint, left_row bigint, right_row bigint"
 _LINKS = "left binary, right binary"
 _GROUPS = "_content binary, _group binary"
 _LATER = "row_id string, _kept string"
@@ -59,26 +58,95 @@ def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
     return texts.mapInArrow(partial(sign, minhash=minhash), SIGNATURES)
 
 
-def tag_near_duplicates(
-    rows: DataFrame,
-    *,
-    config: NearDuplicatesConfig,
-    signed: DataFrame | None = None,
-    standing: DataFrame | None = None,
-    by_night: bool = False,
-) -> DataFrame:
-    """The same rows; of each group of near-duplicates all but the first are tagged as dropped by `near_duplicates(COLUMN)`.
+def candidates(new: DataFrame, *, standing: DataFrame | None, few: bool) -> DataFrame:
+    """One row per pair of contents that share a band, of which one at least is new: left and right, the contents as 64-bit
+    numbers, left_row and right_row, the number of a row that has each. A pair may come more than once.
 
-    First is a row of `standing` (signatures of rows that other nights kept: they stay whatever comes), else the earliest by
-    (_night, _source_file, row_id). Rows that have a tag are passed over. `signed` is what `signatures` gave for these rows, kept
-    by the caller: it is read several times here, and made anew each time where it is not given. row_id is unique among rows
-    without a tag. With `by_night` what stays is what stays when the rows' nights come one by one, in their order; for rows of
-    one night it changes nothing. The result depends neither on the rows' order nor on their partitions.
+    Two contents with one number, by a chance of 2**-64, are one here: the other's pairs are not found.
     """
-    new = (signatures(rows, config=config) if signed is None else signed).withColumn("_stands", F.lit(False))
-    everything = new if standing is None else new.unionByName(_touched(new, standing))
-    groups = _groups(_links(everything, _candidates(everything), threshold=config.threshold))
-    later = _later_by_night(everything, groups, threshold=config.threshold) if by_night else _later(everything, groups)
+    banded = new.select("_bands", _content_number(), _row_number(), F.lit(True).alias("_new"))
+    if standing is not None:
+        old = standing
+        if few:
+            keys = new.select(F.explode("_bands").alias("_key")).distinct()
+            old = standing.select("row_id", "_content", F.explode("_bands").alias("_key"))
+            old = old.join(F.broadcast(keys), on="_key", how="left_semi").withColumn("_bands", F.array("_key"))
+        banded = banded.unionByName(old.select("_bands", _content_number(), _row_number(), F.lit(False).alias("_new")))
+    return banded.mapInArrow(deal, _DEALT).groupBy("_range").applyInArrow(pairs_in_range, _PAIRS)
+
+
+def links_by_chunk(signed: DataFrame, *, pairs: DataFrame, seats: DataFrame, threshold: float) -> DataFrame:
+    """One row per pair of `pairs` (by chunk) whose similarity is at least the threshold: the contents of both.
+
+    `seats` says which rows of `signed` each chunk needs; it goes to every task. A row's shingles travel once for each chunk that
+    they are needed in, which is once but for families of more than a chunk's pairs.
+    """
+    seated = _shingles(signed).join(seats, on="_row", how="inner")
+    chunks = pairs.groupBy("_chunk").cogroup(seated.groupBy("_chunk"))
+    return chunks.applyInArrow(partial(near_in_chunk, threshold=threshold), _LINKS)
+
+
+def links_by_join(signed: DataFrame, *, pairs: DataFrame, threshold: float) -> DataFrame:
+    """The same for any number of candidates: as many tasks as there are share them."""
+    once = pairs.dropDuplicates(["left", "right"])
+    rows = once.select(F.explode(F.array("left_row", "right_row")).alias("_row")).distinct()
+    needed = _shingles(signed).join(rows, on="_row", how="left_semi")
+    left, right = (needed.select([F.col(name).alias(f"{side}{name}") for name in needed.columns]) for side in ("left", "right"))
+    both = once.join(left, on="left_row", how="inner").join(right, on="right_row", how="inner")
+    columns = ["left_content", "right_content", "left_shingles", "right_shingles"]
+    return both.select(*columns).mapInArrow(partial(near_side_by_side, threshold=threshold), _LINKS)
+
+
+def groups_of(links: DataFrame) -> DataFrame:
+    """One row per content that is near another: _content, and _group, the least content that it is connected with.
+
+    One task holds the links, some 100 bytes for each content that has a near one; those of most texts never come here.
+    """
+    return links.repartition(1).mapInArrow(connected, _GROUPS)
+
+
+def later_rows(new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool) -> DataFrame:
+    """One row per new row that has an earlier or standing one in its group: row_id, and _kept, that one's row_id.
+
+    A content without a group is one by itself.
+    """
+    rows = _with_standing(new.drop("_shingles"), groups=groups, standing=standing, few=few)
+    return _later_of(rows.join(groups, on="_content", how="left").withColumn("_group", F.coalesce("_group", "_content")))
+
+
+def later_rows_by_night(
+    new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool, threshold: float
+) -> DataFrame:
+    """The same, as nights that come one by one leave it."""
+    rows = _with_standing(new, groups=groups, standing=standing, few=few)
+    columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
+    together = rows.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
+    in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
+    alone = rows.join(groups, on="_content", how="left_anti").withColumn("_group", F.col("_content"))
+    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(_later_of(alone))
+
+
+def _with_standing(new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool) -> DataFrame:
+    """New rows, and those that stand and are in a group or have a new row's content."""
+    rows = new.drop("_bands").withColumn("_stands", F.lit(False))
+    if standing is None:
+        return rows
+    asked = new.select("_content").unionByName(groups.select("_content"))
+    none = F.lit(None).cast("string")
+    old = standing.join(F.broadcast(asked) if few else asked, on="_content", how="left_semi")
+    old = old.withColumns({"_night": none, "_source_file": none, "_stands": F.lit(True)})
+    return rows.unionByName(old.select(*rows.columns))
+
+
+def _later_of(grouped: DataFrame) -> DataFrame:
+    order = Window.partitionBy("_group").orderBy(F.col("_stands").desc(), "_night", "_source_file", "row_id")
+    rows = grouped.select("row_id", "_night", "_source_file", "_stands", "_group")
+    first = rows.withColumns({"_kept": F.first("row_id").over(order), "_place": F.row_number().over(order)})
+    return first.filter((F.col("_place") > 1) & ~F.col("_stands")).select("row_id", "_kept")
+
+
+def tag_later(rows: DataFrame, *, later: DataFrame, config: NearDuplicatesConfig) -> DataFrame:
+    """The same rows; those of `later` are tagged as dropped by `near_duplicates(COLUMN)`. Rows that have a tag keep theirs."""
     is_later = F.col("_rule").isNull() & F.col("_kept").isNotNull()
     reason = F.concat(F.lit(f"its {config.column} is nearly equal to that of the row "), "_kept")
     tags = {"_rule": F.lit(config.rule), "_reason": reason, "_action": F.lit("dropped")}
@@ -88,98 +156,13 @@ def tag_near_duplicates(
     return tagged.select(*rows.columns)
 
 
-def _touched(new: DataFrame, standing: DataFrame) -> DataFrame:
-    """Standing rows that share a band with a new one: with the others no new row can be compared."""
-    keys = new.select(F.explode("_bands").alias("_key")).distinct()
-    old = standing.select("row_id", F.explode("_bands").alias("_key"))
-    touched = old.join(keys, on="_key", how="left_semi").select("row_id").distinct()
-    none = F.lit(None).cast("string")
-    return (
-        standing.join(touched, on="row_id", how="left_semi")
-        .select("row_id", "_content", "_bands", "_shingles")
-        .withColumns({"_night": none, "_source_file": none, "_stands": F.lit(True)})
-    )
+def _shingles(signed: DataFrame) -> DataFrame:
+    return signed.select(_row_number(), "_content", "_shingles")
 
 
-def _candidates(signed: DataFrame) -> DataFrame:
-    """One row per pair of contents that share a band, by their 64-bit numbers; at least one of them is new."""
-    banded = signed.select(F.explode("_bands").alias("_key"), _number().alias("_number"), (~F.col("_stands")).alias("_new"))
-    in_order = banded.repartition("_key").sortWithinPartitions("_key", "_number", F.col("_new").desc())
-    return in_order.mapInArrow(pairs_in_buckets, _PAIRS).distinct()
+def _content_number() -> Column:
+    return F.xxhash64("_content").alias("_number")
 
 
-def _links(signed: DataFrame, candidates: DataFrame, *, threshold: float) -> DataFrame:
-    """One row per pair of contents whose similarity is at least the threshold.
-
-    Two contents with one number, a chance of 2**-64, only add a pair to compare.
-    """
-    sides = candidates.select(F.explode(F.array("left", "right")).alias("_number")).distinct()
-    contents = (
-        signed.select(_number().alias("_number"), "_content", "_shingles")
-        .join(sides, on="_number", how="left_semi")
-        .dropDuplicates(["_content"])
-    )
-    left, right = (
-        contents.select(
-            F.col("_number").alias(side), F.col("_content").alias(f"{side}_content"), F.col("_shingles").alias(f"{side}_shingles")
-        )
-        for side in ("left", "right")
-    )
-    pairs = candidates.join(left, on="left").join(right, on="right")
-    columns = ["left_content", "right_content", "left_shingles", "right_shingles"]
-    return pairs.select(*columns).mapInArrow(partial(_near, threshold=threshold), _LINKS)
-
-
-def _groups(links: DataFrame) -> DataFrame:
-    """One row per content that is near another: _content, and _group, the least content that it is connected with.
-
-    One task holds the links, some 100 bytes for each content that has a near one; those of most texts never come here.
-    """
-    return links.repartition(1).mapInArrow(_connected, _GROUPS)
-
-
-def _later(signed: DataFrame, groups: DataFrame) -> DataFrame:
-    """One row per new row that has an earlier or standing one in its group: row_id, and _kept, that one's row_id."""
-    grouped = signed.join(groups, on="_content", how="left").select(
-        "row_id", "_night", "_source_file", "_stands", F.coalesce("_group", "_content").alias("_group")
-    )
-    order = Window.partitionBy("_group").orderBy(F.col("_stands").desc(), "_night", "_source_file", "row_id")
-    first = grouped.withColumns({"_kept": F.first("row_id").over(order), "_place": F.row_number().over(order)})
-    return first.filter((F.col("_place") > 1) & ~F.col("_stands")).select("row_id", "_kept")
-
-
-def _later_by_night(signed: DataFrame, groups: DataFrame, *, threshold: float) -> DataFrame:
-    """The same, as nights that come one by one leave it."""
-    columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
-    together = signed.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
-    in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
-    alone = signed.join(groups, on="_content", how="left_anti")
-    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(_later(alone, groups.limit(0)))
-
-
-def _number() -> Column:
-    """A content as a 64-bit number."""
-    return F.xxhash64("_content")
-
-
-def _near(batches: Iterable[pa.RecordBatch], *, threshold: float) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        near = similarities(batch.column(2).to_pylist(), batch.column(3).to_pylist()) >= threshold
-        kept = batch.filter(pa.array(near))
-        yield pa.RecordBatch.from_arrays(kept.columns[:2], names=["left", "right"])
-
-
-def _connected(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    links = list(batches)
-    num_links = sum(batch.num_rows for batch in links)
-    if num_links == 0:
-        return
-    both = pa.concat_arrays([batch.column(side) for side in (0, 1) for batch in links]).dictionary_encode()
-    contents = both.dictionary
-    in_order = pc.sort_indices(contents).to_numpy()
-    rank = np.empty(in_order.size, np.int64)
-    rank[in_order] = np.arange(in_order.size)
-    nodes = rank[both.indices.to_numpy()]
-    roots = components(nodes[:num_links], nodes[num_links:], in_order.size)
-    contents = contents.take(pa.array(in_order))
-    yield pa.RecordBatch.from_arrays([contents, contents.take(pa.array(roots))], names=["_content", "_group"])
+def _row_number() -> Column:
+    return F.xxhash64("row_id").alias("_row")

@@ -15,12 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.transforms.buckets import ALL_PAIRS, star
-from millrace.transforms.minhash import components, similarities
+from millrace.transforms.comparing import components, similarities, unpacked
 from millrace.transforms.runs import runs
 
 KEYS = ("_group", "_stands", "_night")
 LATER = pa.schema([pa.field("row_id", pa.string()), pa.field("_kept", pa.string())])
-_PAIRS_AT_ONCE = 100_000
 
 Numbers = NDArray[np.int64]
 
@@ -72,11 +71,7 @@ class _Stays:
     def _roots(self, shingles: list[bytes], num_old: int) -> Numbers:
         """The least text of each one's component; the first `num_old` are those that stay. (texts,)"""
         left, right = _pairs(num_old, len(shingles))
-        near = np.zeros(left.size, bool)
-        for begin in range(0, left.size, _PAIRS_AT_ONCE):
-            part = slice(begin, begin + _PAIRS_AT_ONCE)
-            sides = ([shingles[place] for place in side[part].tolist()] for side in (left, right))
-            near[part] = similarities(*sides) >= self._threshold
+        near = similarities(unpacked(pa.chunked_array([shingles], pa.binary())), left, right) >= self._threshold
         return components(left[near], right[near], len(shingles))
 
 

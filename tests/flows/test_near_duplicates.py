@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
-from millrace.transforms.near_duplicates import SIGNATURES, signatures, tag_near_duplicates
+from millrace.flows.near_duplicates import MAX_LISTED, Keep, drop_near_duplicates
+from millrace.transforms.near_duplicates import signatures
 
 ROWS = "row_id string, text string, _night string, _source_file string, _rule string, _reason string, _action string"
 CONFIG = NearDuplicatesConfig(column="text")
 
 Row = tuple[str, str | None, str, str, str | None]
+
+
+@pytest.fixture
+def keep(spark: SparkSession) -> Iterator[Keep]:
+    """Keeps frames until the test is over."""
+    kept: list[DataFrame] = []
+
+    def keep(frame: DataFrame) -> DataFrame:
+        kept.append(frame.persist())
+        return kept[-1]
+
+    yield keep
+    for frame in kept:
+        frame.unpersist()
 
 
 def frame_of(spark: SparkSession, rows: list[Row]) -> DataFrame:
@@ -79,47 +96,52 @@ def expected_of(rows: list[Row], *, by_night: bool) -> dict[str, str | None]:
     return found
 
 
-def kept(signed: DataFrame) -> DataFrame:
-    """The same rows, made once."""
-    return signed.sparkSession.createDataFrame(signed.collect(), SIGNATURES)
+def drop(frame: DataFrame, keep: Keep, **options: Any) -> DataFrame:
+    """The frame after the step."""
+    signed = keep(signatures(frame, config=CONFIG))
+    return drop_near_duplicates(frame, config=CONFIG, signed=signed, keep=keep, **options)
 
 
-def one_by_one(spark: SparkSession, rows: list[Row]) -> dict[str, str | None]:
+def one_by_one(spark: SparkSession, keep: Keep, rows: list[Row]) -> dict[str, str | None]:
     """The same when each night is done by itself, after those before it."""
     found: dict[str, str | None] = {}
     for night in sorted({row[2] for row in rows}):
         stays = [row for row in rows if row[0] in found and found[row[0]] is None]
         own = frame_of(spark, [row for row in rows if row[2] == night])
-        signed, standing = (kept(signatures(frame, config=CONFIG)) for frame in (own, frame_of(spark, stays)))
-        found |= tags_of(tag_near_duplicates(own, config=CONFIG, signed=signed, standing=standing))
+        standing = keep(signatures(frame_of(spark, stays), config=CONFIG).drop("_night", "_source_file"))
+        found |= tags_of(drop(own, keep, standing=standing))
     return found
 
 
-def test_the_earliest_of_a_group_stays_whatever_the_order(spark: SparkSession) -> None:
+@pytest.mark.parametrize("max_listed", [MAX_LISTED, 0])
+def test_the_earliest_of_a_group_stays_whatever_the_order(spark: SparkSession, keep: Keep, max_listed: int) -> None:
+    """Candidates are listed by the driver, or joined by Spark."""
     rows = corpus(40, seed=4)
     expected = expected_of(rows, by_night=False)
     assert 20 < sum(kept is not None for kept in expected.values()) < len(rows) - 20
-    frame = frame_of(spark, rows)
-    tagged = tag_near_duplicates(frame, config=CONFIG)
+    frame = frame_of(spark, random.Random(max_listed).sample(rows, len(rows))).repartition(3)
+    tagged = drop(frame, keep, max_listed=max_listed)
     assert tagged.columns == frame.columns
     assert tags_of(tagged) == expected
-    shuffled = frame_of(spark, random.Random(1).sample(rows, len(rows))).repartition(7)
-    assert tags_of(tag_near_duplicates(shuffled, config=CONFIG, signed=signatures(shuffled, config=CONFIG))) == expected
-    again = tag_near_duplicates(frame_of(spark, [row for row in rows if expected[row[0]] is None]), config=CONFIG)
-    assert set(tags_of(again).values()) == {None}
 
 
-def test_nights_that_are_done_together_leave_what_they_leave_one_by_one(spark: SparkSession) -> None:
+def test_rows_that_stay_are_near_to_no_other(spark: SparkSession, keep: Keep) -> None:
+    rows = corpus(40, seed=4)
+    expected = expected_of(rows, by_night=False)
+    frame = frame_of(spark, [row for row in rows if expected[row[0]] is None])
+    assert set(tags_of(drop(frame, keep)).values()) == {None}
+
+
+def test_nights_that_are_done_together_leave_what_they_leave_one_by_one(spark: SparkSession, keep: Keep) -> None:
     rows = corpus(40, seed=4)
     expected = expected_of(rows, by_night=True)
     assert expected != expected_of(rows, by_night=False)
-    assert one_by_one(spark, rows) == expected
+    assert one_by_one(spark, keep, rows) == expected
     shuffled = frame_of(spark, random.Random(1).sample(rows, len(rows))).repartition(7)
-    signed = kept(signatures(shuffled, config=CONFIG))
-    assert tags_of(tag_near_duplicates(shuffled, config=CONFIG, signed=signed, by_night=True)) == expected
+    assert tags_of(drop(shuffled, keep, by_night=True)) == expected
 
 
-def test_tagged_null_and_empty_rows_are_passed_over_and_chains_hold(spark: SparkSession) -> None:
+def test_tagged_null_and_empty_rows_are_passed_over_and_chains_hold(spark: SparkSession, keep: Keep) -> None:
     frame = frame_of(
         spark,
         [
@@ -137,15 +159,23 @@ def test_tagged_null_and_empty_rows_are_passed_over_and_chains_hold(spark: Spark
             ("9", words(0, 100), "n1", "z", "duplicate_key"),
         ],
     )
-    found = tag_near_duplicates(frame, config=CONFIG)
+    found = drop(frame, keep)
     tags = {key: value for key, value in tags_of(found.filter("_source_file != 'z'")).items() if value is not None}
     assert tags == {"1": "9", "2": "9", "3": "9", "4": "broken", "b": "a"}
     assert found.filter("_source_file = 'z'").first()["_rule"] == "duplicate_key"
 
 
-def test_rows_that_stand_stay_and_take_new_ones(spark: SparkSession) -> None:
-    old = frame_of(spark, [("s2", words(0, 100), "n1", "a", None), ("s1", words(8, 108), "n1", "b", None)])
-    stored = signatures(old, config=CONFIG).drop("_night", "_source_file")
+@pytest.mark.parametrize(("few", "max_listed"), [(False, 0), (True, MAX_LISTED)])
+def test_rows_that_stand_stay_and_take_new_ones(spark: SparkSession, keep: Keep, few: bool, max_listed: int) -> None:
+    old = frame_of(
+        spark,
+        [
+            ("s2", words(0, 100), "n1", "a", None),
+            ("s1", words(8, 108), "n1", "b", None),
+            ("s0", words(300, 400), "n0", "a", None),
+        ],
+    )
+    stored = keep(signatures(old, config=CONFIG).drop("_night", "_source_file"))
     new = frame_of(
         spark,
         [
@@ -156,13 +186,13 @@ def test_rows_that_stand_stay_and_take_new_ones(spark: SparkSession) -> None:
             ("5", words(8, 108), "n0", "a", None),
         ],
     )
-    found = tag_near_duplicates(new, config=CONFIG, standing=stored)
+    found = drop(new, keep, standing=stored, few=few, max_listed=max_listed)
     assert tags_of(found) == {"1": "s1", "2": None, "3": "2", "4": "broken", "5": "s1"}
-    nothing = tag_near_duplicates(new, config=CONFIG, standing=stored.limit(0))
+    nothing = drop(new, keep, standing=stored.limit(0), few=few, max_listed=max_listed)
     assert tags_of(nothing) == {"1": None, "2": None, "3": "2", "4": "broken", "5": "1"}
 
 
-def test_what_a_night_has_dropped_has_no_say_in_later_ones(spark: SparkSession) -> None:
+def test_what_a_night_has_dropped_has_no_say_in_later_ones(spark: SparkSession, keep: Keep) -> None:
     rows: list[Row] = [
         ("a1", words(0, 100), "n1", "a", None),
         ("a2", words(16, 116), "n1", "a", None),  # 80 of 112 shared with the first: too few
@@ -174,9 +204,8 @@ def test_what_a_night_has_dropped_has_no_say_in_later_ones(spark: SparkSession) 
     ]
     expected = {"a1": None, "a2": None, "b": None, "c": "b", "d": "a1", "e": None, "f": "e"}
     frame = frame_of(spark, rows)
-    signed = kept(signatures(frame, config=CONFIG))
-    assert tags_of(tag_near_duplicates(frame, config=CONFIG, signed=signed, by_night=True)) == expected
-    assert one_by_one(spark, rows) == expected
+    assert tags_of(drop(frame, keep, by_night=True)) == expected
+    assert one_by_one(spark, keep, rows) == expected
 
 
 def test_a_column_that_is_no_text_is_refused(spark: SparkSession) -> None:
