@@ -13,11 +13,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench import preprocess_minhash, preprocess_night, preprocess_shuffle, preprocess_tokens
+from bench import preprocess_minhash, preprocess_night, preprocess_shuffle, preprocess_tabular, preprocess_tokens
 from bench.report import OUTPUT, Bound, Figure, Result, write_json
 from millrace.errors import MillraceError
 
 PARTS: Mapping[str, Callable[[int], Result]] = {
+    "preprocess_tabular": preprocess_tabular.run,
     "preprocess_tokens": preprocess_tokens.run,
     "preprocess_minhash": preprocess_minhash.run,
     "preprocess_night": preprocess_night.run,
@@ -26,6 +27,8 @@ PARTS: Mapping[str, Callable[[int], Result]] = {
 """By name: what runs it, given the number of rounds."""
 
 WANTED = (
+    "tabular_vs_python_udf",
+    "tabular_vs_polars",
     "tokenize_vs_bare",
     "minhash_f1",
     "minhash_vs_datatrove",

@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 from millrace.contracts.texts import TEXTS, rules_met_by_typed
 from millrace.flows.check import uses_content
 from millrace.flows.context import Context
-from millrace.flows.rows import Keep, Rows
+from millrace.flows.near_duplicates import Keep
+from millrace.flows.rows import Rows
 from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake.layout import gold
