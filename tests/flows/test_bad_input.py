@@ -173,7 +173,8 @@ def test_damaged_idx_files(job: Job, tmp_path: Path, case: str) -> None:
     assert errors.startswith(message.format(**names)), errors
     assert len(errors.splitlines()) == 1
     steps = [(entry.status, entry.step) for entry in Ledger.read(Lake.at(str(tmp_path / "lake"))).entries]
-    assert steps == ([] if case in ("wrong magic", "wrong count", "truncated gzip") else [("started", "ingest"), ("failed", "ingest")])
+    is_found_before = case in ("wrong magic", "wrong count", "truncated gzip")
+    assert steps == ([] if is_found_before else [("started", "ingest"), ("failed", "ingest")])
 
 
 def test_too_many_rejects_stop_the_night_and_lie_in_quarantine(job: Job, tmp_path: Path) -> None:
