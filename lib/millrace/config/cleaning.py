@@ -202,3 +202,8 @@ class CleanStep(Section):
 def fills_forward(step: CleanStep) -> bool:
     """Whether a step carries values from row to row, and so from night to night."""
     return isinstance(step.options, FillConfig) and step.options.forward is not None
+
+
+def looks_at_other_rows(step: CleanStep) -> bool:
+    """Whether a step drops a row because of another one, which may be of another night."""
+    return step.name in ("drop_duplicates", "near_duplicates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from millrace.config.cleaning import looks_at_other_rows
 from millrace.config.encoding import ScaleFeature
 from millrace.config.load import nearest
 from millrace.config.models import FeatureConfig, PipelineConfig
@@ -178,7 +179,7 @@ def _columns_of_gold(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
 def _check_order(config: PipelineConfig) -> None:
     """Duplicates go before the split, and so before anything that is fitted on the train split."""
     first = next((number for number, step in enumerate(config.clean) if statistics_of(step)), len(config.clean))
-    late = [step for step in config.clean[first:] if step.name in ("drop_duplicates", "near_duplicates")]
+    late = [step for step in config.clean[first:] if looks_at_other_rows(step)]
     if late:
         found = f"{late[0].name} after {config.clean[first].name}, which looks at the train split"
         raise ConfigError("config", expected="clean to drop duplicates first", found=found, remedy="Put it before that step.")

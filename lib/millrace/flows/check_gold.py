@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from millrace.config.cleaning import fills_forward
+from millrace.config.cleaning import fills_forward, looks_at_other_rows
 from millrace.config.models import PipelineConfig
 from millrace.config.sources import JdbcSource
 from millrace.contracts.table import TableContract
@@ -43,7 +43,7 @@ def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[s
 
 def _steps_that_need_silver(config: PipelineConfig) -> Iterator[str]:
     for step in config.clean:
-        if step.name in ("drop_duplicates", "near_duplicates"):
+        if looks_at_other_rows(step):
             yield f"{step.name} in clean: rows are compared with those of other nights in silver"
         if fills_forward(step):
             yield "fillna forward in clean: gaps take values of other nights from silver"

@@ -44,11 +44,6 @@ class Unseen:
         )
 
 
-def label_of(context: Context) -> str:
-    """The name of the label's column, for rules."""
-    return context.config.label.column if context.config.label else "label"
-
-
 def classes_and_unseen(context: Context, scope: Scope, rows: DataFrame) -> Unseen:
     """Fits the label's classes on the train split and counts the rows of other classes.
 

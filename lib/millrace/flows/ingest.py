@@ -17,7 +17,7 @@ from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
 from millrace.flows.context import Context
 from millrace.flows.known_files import KnownFiles
-from millrace.flows.taken import STEP, is_ingest_of, nights_taken, standing_ingest, taken_by_other_nights
+from millrace.flows.taken import STEP, changed_under_way, is_ingest_of, nights_taken, standing_ingest, taken_by_other_nights
 from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze, gold, rejects_of_source
@@ -196,13 +196,7 @@ def refuse_changed(raw: RawSource, files: tuple[books.RawFile, ...]) -> None:
     refuse_gone(raw, files)
     for before, now in zip(files, raw.identify([file.path for file in files]), strict=True):
         if before != now:
-            raise SourceError(
-                STEP,
-                expected=f"{before.path} to stay as it is while it is read",
-                found="that it has changed",
-                remedy="Run the night again when the file is complete.",
-                retry=True,
-            )
+            raise changed_under_way(STEP, before)
 
 
 def bronze_rows(rows: DataFrame, attempt: books.Attempt) -> DataFrame:

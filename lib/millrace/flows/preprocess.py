@@ -8,21 +8,22 @@ from dataclasses import replace
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from millrace.config.cleaning import looks_at_other_rows
 from millrace.config.load import hash_of
 from millrace.contracts.evolution import check_retyped
 from millrace.contracts.spark import column_conditions
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows import raw_to_gold, rejects
-from millrace.flows.classes import classes_and_unseen, label_of
+from millrace.flows.classes import classes_and_unseen
 from millrace.flows.context import Context
 from millrace.flows.fitting import fit
 from millrace.flows.gold import Gold, rules_of_gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
 from millrace.flows.near_duplicates import write_signatures
-from millrace.flows.rows import Rows, drop_rules, label_rules, looks_at_other_rows, superseded_rows
-from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, sections
+from millrace.flows.rows import Rows, drop_rules, label_rules, superseded_rows
+from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, leave_standing, sections
 from millrace.lake import ledger as books
 from millrace.lake import protocol
 from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, signatures, silver
@@ -31,6 +32,9 @@ from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
 from millrace.quality.across import across_rules
 from millrace.quality.rules import rules_of
 from millrace.transforms.deduplicate import SUPERSEDED
+
+_TABLES = (silver, signatures, gold, rejects_of_pipeline, rejects_of_gold)
+"""What the step brings up to date, by the pipeline's name."""
 
 
 def step(context: Context) -> protocol.Step:
@@ -67,22 +71,13 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Brings silver, gold and quarantine up to the pinned version of bronze."""
     scope = find_scope(context, attempt)
     if not scope.nights and scope.standing is not None:
-        return leave_standing(context, attempt, scope.standing)
+        return leave_standing(context, attempt, scope.standing, _TABLES)
     cleans_anew = context.config.fit.refit == "always" and scope.standing is not None and scope.standing.cleaning is not None
     outcome = None if cleans_anew else preprocess_scope(context, attempt, scope)
     if outcome is None:
         outcome = preprocess_scope(context, attempt, all_again(scope))
     assert outcome is not None
     return outcome
-
-
-def leave_standing(context: Context, attempt: books.Attempt, state: FittedState) -> books.Outcome:
-    """Nothing in bronze is new or has changed: silver and gold stay the versions that they are."""
-    state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
-    name = context.config.name
-    tables = [table(name) for table in (silver, signatures, gold, rejects_of_pipeline, rejects_of_gold)]
-    versions = [(table, attempt.ledger.version_of(table)) for table in tables]
-    return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
 
 
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
@@ -99,7 +94,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         unseen = classes_and_unseen(context, scope, tagged)
         if scope.standing is not None and scope.standing.classes != unseen.classes:
             return None
-        tally = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
+        tally = tally.and_quarantined(unseen.rule, unseen.num_rows)
         rows = unseen.tag(tagged)
         superseded = superseded_rows(context, attempt, scope, rows)
         given_way = count_by_night(superseded)

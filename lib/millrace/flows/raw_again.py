@@ -16,7 +16,7 @@ from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows.context import Context
 from millrace.flows.ingest import cached
-from millrace.flows.pinned import Pinned
+from millrace.flows.pinned import pin
 from millrace.flows.raw_rows import RawRows
 from millrace.flows.scope import STEP, Scope
 from millrace.flows.taken import raw_nights
@@ -55,7 +55,8 @@ def _made_again(
     ledger = books.Ledger.read(context.lake)
     attempt = books.Attempt(context.lake, entry.run, STEP, entry.step_key, entry.attempt, entry.inputs, ledger)
     nights = raw_nights(context, ledger, entry.inputs.files)
-    with Pinned(context, nights) as pinned, ExitStack() as stack:
+    pinned = pin(context, nights)
+    with ExitStack() as stack:
 
         def keep(rows: DataFrame) -> DataFrame:
             return stack.enter_context(cached(rows))

@@ -1,6 +1,7 @@
 """The rows of a pipeline that has gold alone: made of its raw files each time that they are asked for, by the steps of `rows`.
 
-Nothing is kept between, so the files have to stay as they are (`Pinned`). What stands of other nights is told by gold's row_id.
+Nothing is kept between, so the files have to stay as they are (flows/pinned.py). What stands of other nights is told by gold's
+row_id.
 """
 
 from __future__ import annotations

@@ -23,16 +23,16 @@ from millrace.fit.features import needs_of
 from millrace.fit.state import FittedState
 from millrace.fit.statistics import Statistics
 from millrace.flows import rejects
-from millrace.flows.classes import Unseen, label_of, unseen_of
+from millrace.flows.classes import Unseen, unseen_of
 from millrace.flows.context import Context
 from millrace.flows.fitting import fit_from
 from millrace.flows.gold import Gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
-from millrace.flows.pinned import Pinned
+from millrace.flows.pinned import pin
 from millrace.flows.raw_rows import RawRows
 from millrace.flows.rows import drop_rules, label_rules
-from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, sections
+from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, leave_standing, sections
 from millrace.flows.survey import Survey, surveyed
 from millrace.flows.taken import raw_nights
 from millrace.lake import ledger as books
@@ -69,7 +69,7 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     scope = find_scope(context, attempt)
     if scope.standing is not None:
         if not scope.nights:
-            return leave_standing(context, attempt, scope.standing)
+            return leave_standing(context, attempt, scope.standing, (gold, rejects_of_pipeline))
         if context.config.fit.refit == "always":
             scope = everything(scope.seen)
     outcome = preprocess_scope(context, attempt, scope)
@@ -79,19 +79,12 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     return outcome
 
 
-def leave_standing(context: Context, attempt: books.Attempt, state: FittedState) -> books.Outcome:
-    """No raw file is new or has changed: gold stays the version that it is."""
-    name = context.config.name
-    state.save(context.lake, name, context.run.run_id, attempt.step_key)
-    versions = [(table, attempt.ledger.version_of(table)) for table in (gold(name), rejects_of_pipeline(name))]
-    return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
-
-
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
     """Does the nights of a scope; None, and nothing written, where those of all nights have to be done."""
     nights = raw_nights(context, attempt.ledger, attempt.inputs.files)
     files = {night: nights[night] for night in scope.nights}
-    with Pinned(context, files) as pinned, ExitStack() as stack:
+    pinned = pin(context, files)
+    with ExitStack() as stack:
 
         def keep(rows: DataFrame) -> DataFrame:
             return stack.enter_context(cached(rows))
@@ -102,7 +95,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         unseen = unseen_of(context, scope, counted)
         if scope.standing is not None and scope.standing.classes != unseen.classes:
             return None
-        whole = tally.and_quarantined(f"{label_of(context)}_unseen_in_train", unseen.num_rows)
+        whole = tally.and_quarantined(unseen.rule, unseen.num_rows)
         made = make(compares_keys=first.compares_keys, rules=tally.quarantined)
         made.cleaning = first.cleaning
         rows = unseen.tag(made.tagged())

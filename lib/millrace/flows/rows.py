@@ -12,7 +12,7 @@ from itertools import groupby
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.config.cleaning import CleanStep
+from millrace.config.cleaning import CleanStep, looks_at_other_rows
 from millrace.config.models import NumberLabelConfig
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
@@ -175,11 +175,6 @@ class Rows:
         if self._standing is None or not self._few:
             return self._standing
         return alike(self._standing, rows, columns)
-
-
-def looks_at_other_rows(step: CleanStep) -> bool:
-    """Whether a step of `clean` drops a row because of another one."""
-    return step.name in ("drop_duplicates", "near_duplicates")
 
 
 def may_be_quarantined_later(context: Context) -> bool:

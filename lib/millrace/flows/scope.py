@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,6 +124,16 @@ def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedStat
     """The fitted state that a version of gold was encoded with."""
     entry = entry_of_gold(context, ledger, version)
     return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+
+
+def leave_standing(
+    context: Context, attempt: books.Attempt, state: FittedState, tables: Collection[Callable[[str], str]]
+) -> books.Outcome:
+    """Nothing has come or changed: what stands, stands for this run too. `tables`: their names by the pipeline's."""
+    name = context.config.name
+    state.save(context.lake, name, context.run.run_id, attempt.step_key)
+    versions = [(table(name), attempt.ledger.version_of(table(name))) for table in tables]
+    return books.Outcome(tuple(books.TableVersion(table, version) for table, version in versions if version is not None))
 
 
 def entry_of_gold(context: Context, ledger: books.Ledger, version: int) -> books.Entry:

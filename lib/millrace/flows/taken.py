@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from millrace.errors import SourceError
 from millrace.flows.context import Context
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze
@@ -58,3 +59,14 @@ def raw_nights(
 def name_of(path: str) -> str:
     """A file's name, whatever its directory."""
     return path.rpartition("/")[2]
+
+
+def changed_under_way(stage: str, file: books.RawFile) -> SourceError:
+    """The error for a file that is written to while a step reads it."""
+    return SourceError(
+        stage,
+        expected=f"{file.path} to stay as it is while it is read",
+        found="that it has changed",
+        remedy="Run the night again when the file is complete.",
+        retry=True,
+    )
