@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,25 @@ def test_stops_its_threads_when_left_early(digits_table):
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_readers_that_wait_do_not_wake(digits_table):
+    index = build_index(digits_table(200, max_rows=10), version=0, partitions={})
+    before = threading.enumerate()
+    with Readers((DIGIT,), num_threads=2).in_order(index, range(20)) as groups:
+        next(groups)
+        time.sleep(0.2)  # they have read ahead, and wait for room
+        own = {thread for thread in threading.enumerate() if thread not in before}
+        first = _wakes(own)
+        time.sleep(0.5)
+        assert len(own) == 3, "two readers, and the one that gives out row groups"
+        assert _wakes(own) - first <= 5
+
+
+def _wakes(threads: set[threading.Thread]) -> int:
+    texts = [Path(f"/proc/self/task/{thread.native_id}/status").read_text() for thread in threads]
+    lines = [line for text in texts for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
 
 def test_planned_memory_over_the_limit_is_refused(digits_table):

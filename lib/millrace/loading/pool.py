@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from petastorm.workers_pool import EmptyResultError
-from petastorm.workers_pool.thread_pool import ThreadPool
-from petastorm.workers_pool.ventilator import ConcurrentVentilator
 
 from millrace.config.training import LoadingConfig
 from millrace.errors import LakeError
@@ -27,12 +25,12 @@ from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns
 from millrace.loading.index import DatasetIndex
 from millrace.loading.processes import ReaderProcesses
+from millrace.loading.threads import PlannedVentilator, ReaderThreads
 from millrace.loading.worker import Done, DoneAsBytes, RowGroupWorker, WorkerSetup
 
 Order = Sequence[int] | npt.NDArray[np.int64]
 
 DEFAULTS = LoadingConfig()
-_VENTILATION_SECONDS = 0.001
 _MAX_READERS = 4  # more only wait for one another where nobody has asked for more
 
 
@@ -72,24 +70,6 @@ class _Items(Sequence[Mapping[str, object]]):
         }
 
 
-class _PlannedVentilator(ConcurrentVentilator):  # type: ignore[misc]
-    """Gives out the next row group when one has been taken in planned order, not when any has been read.
-
-    Otherwise one slow read would let the other threads decode the rest of the epoch meanwhile.
-    """
-
-    def __init__(self, ventilate: Callable[..., None], items: _Items, ahead: int) -> None:
-        super().__init__(ventilate, [{}], max_ventilation_queue_size=ahead, ventilation_interval=_VENTILATION_SECONDS)
-        self._items_to_ventilate = items  # it insists on a list when it is made
-
-    def processed_item(self) -> None:
-        """Called by the pool for every row group read: counts for nothing here."""
-
-    def taken(self) -> None:
-        """A row group has left the pool."""
-        super().processed_item()
-
-
 class Readers:
     """Reads row groups, order after order. Threads live as long as an order; processes, slow to start, as long as this object.
 
@@ -123,8 +103,8 @@ class Readers:
             yield iter(())
             return
         turn = next(self._turns)
-        pool = self._processes() if self._loading.pool == "processes" else ThreadPool(self._num_readers, 2 * self._ahead)
-        ventilator = _PlannedVentilator(pool.ventilate, _Items(index, order, turn), self._ahead)
+        pool = self._processes() if self._loading.pool == "processes" else ReaderThreads(self._num_readers)
+        ventilator = PlannedVentilator(pool.ventilate, _Items(index, order, turn), self._ahead)
         try:
             if isinstance(pool, ReaderProcesses):
                 ventilator.start()
@@ -168,7 +148,7 @@ def _end_all(pools: list[ReaderProcesses]) -> None:
         pool.join()
 
 
-def _in_order(pool: Any, ventilator: _PlannedVentilator, order: Order, turn: int) -> Iterator[tuple[int, RowGroupColumns]]:
+def _in_order(pool: Any, ventilator: PlannedVentilator, order: Order, turn: int) -> Iterator[tuple[int, RowGroupColumns]]:
     early: dict[int, RowGroupColumns] = {}
     for place, number in enumerate(order):
         while place not in early:
