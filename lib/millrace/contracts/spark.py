@@ -52,28 +52,34 @@ def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
 
     Where NULL is allowed the condition says so: Delta's CHECK, unlike standard SQL's, refuses a row for which it is NULL.
     """
-    quoted = f"`{name}`"
+    value = quoted(name)
     conditions = {}
     if not column.nullable:
-        conditions[f"{name}_is_null"] = f"{quoted} IS NOT NULL"
+        conditions[f"{name}_is_null"] = f"{value} IS NOT NULL"
     if column.range is not None:
-        conditions[f"{name}_out_of_range"] = range_condition(quoted, column.type, *column.range)
+        conditions[f"{name}_out_of_range"] = range_condition(value, column.type, *column.range)
     if column.one_of is not None:
-        conditions[f"{name}_not_in_set"] = f"{quoted} IN ({', '.join(_literal(value) for value in column.one_of)})"
+        conditions[f"{name}_not_in_set"] = f"{value} IN ({', '.join(sql_literal(each) for each in column.one_of)})"
     if column.min_length is not None:
-        conditions[f"{name}_too_short"] = f"length({quoted}) >= {column.min_length}"
+        conditions[f"{name}_too_short"] = f"length({value}) >= {column.min_length}"
     if column.max_length is not None:
-        conditions[f"{name}_too_long"] = f"length({quoted}) <= {column.max_length}"
+        conditions[f"{name}_too_long"] = f"length({value}) <= {column.max_length}"
     if column.pattern is not None:  # after the lengths: Java matches long texts by recursion
-        conditions[f"{name}_not_like_pattern"] = f"{quoted} RLIKE {_literal(f'{BEGIN}(?:{column.pattern}){END}')}"
+        conditions[f"{name}_not_like_pattern"] = f"{value} RLIKE {sql_literal(f'{BEGIN}(?:{column.pattern}){END}')}"
     if column.tensor is not None:
-        conditions[f"{name}_wrong_size"] = f"octet_length({quoted}) = {column.tensor.num_bytes}"
+        conditions[f"{name}_wrong_size"] = f"octet_length({value}) = {column.tensor.num_bytes}"
     if column.nullable:  # AND binds closer than OR
-        return {rule: f"{quoted} IS NULL OR {condition}" for rule, condition in conditions.items()}
+        return {rule: f"{value} IS NULL OR {condition}" for rule, condition in conditions.items()}
     return conditions
 
 
-def _literal(value: object) -> str:
+def quoted(name: str) -> str:
+    """A column's name in SQL; names of contracts have no backtick."""
+    return f"`{name}`"
+
+
+def sql_literal(value: object) -> str:
+    """A text, number or boolean in SQL."""
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{escaped}'"

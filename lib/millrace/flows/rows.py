@@ -197,9 +197,9 @@ def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataF
         known = dict(rows.dtypes)
         kept = added_text(rows, name, column)
         if name not in known:
-            rows = rows.withColumn(name, F.lit(None).cast(spark_type(column.data_type)) if kept is None else kept)
+            rows = rows.withColumn(name, F.lit(None).cast(spark_type(column.data_type)) if kept is None else F.expr(kept))
         elif kept is not None and known[name] == "string":
-            rows = rows.withColumn(name, F.coalesce(name, kept))
+            rows = rows.withColumn(name, F.coalesce(name, F.expr(kept)))
     return rows
 
 

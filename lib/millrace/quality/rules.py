@@ -1,15 +1,17 @@
-"""Rules of a contract: each a name, a condition that a good row meets, and a reason for people."""
+"""Rules of a contract: each a name, a condition that a good row meets, and a reason for people.
+
+Those of a wide table are put to Spark as one SQL text: made call by call through its Python API they take seconds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.contracts.spark import CAST_FAILED, column_conditions
+from millrace.contracts.spark import CAST_FAILED, column_conditions, sql_literal
 from millrace.contracts.table import TableContract
 
 
@@ -44,9 +46,7 @@ def value_rules(contract: TableContract) -> tuple[Rule, ...]:
 
 def first_broken(rules: Sequence[Rule]) -> tuple[Column, Column]:
     """Name and reason of the first rule that a row breaks, NULL for a good row. A condition that is NULL counts as broken."""
-    rule = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.name)) for rule in rules]) if rules else F.lit(None).cast("string")
-    reason = F.coalesce(*[F.when(~_holds(rule), F.lit(rule.reason)) for rule in rules]) if rules else F.lit(None).cast("string")
-    return rule, reason
+    return _of_first_broken({rule: rule.name for rule in rules}), _of_first_broken({rule: rule.reason for rule in rules})
 
 
 def tag(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
@@ -75,9 +75,14 @@ def tag_where_broken(
     return rows.withColumns({name: F.when(is_broken, value).otherwise(F.col(name)) for name, value in values.items()})
 
 
+def _of_first_broken(texts: Mapping[Rule, str]) -> Column:
+    cases = [f"WHEN NOT {_holds(rule)} THEN {sql_literal(text)}" for rule, text in texts.items()]
+    return F.expr(f"CASE {' '.join(cases)} END" if cases else "cast(NULL AS string)")
+
+
 def _all_hold(rules: Sequence[Rule]) -> Column:
-    return reduce(lambda all_hold, rule: all_hold & _holds(rule), rules, F.lit(True))
+    return F.expr(" AND ".join(map(_holds, rules)) or "true")
 
 
-def _holds(rule: Rule) -> Column:
-    return F.coalesce(F.expr(rule.condition), F.lit(False))
+def _holds(rule: Rule) -> str:
+    return f"coalesce(({rule.condition}\n), false)"

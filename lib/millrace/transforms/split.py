@@ -75,12 +75,8 @@ def fold_of(schema: StructType, config: KFoldSplit) -> Column:
 def tag_without_split(rows: DataFrame) -> DataFrame:
     """The same rows; one without a split is tagged as quarantined, rows with a tag are passed over."""
     now = F.col("_rule").isNull() & F.col("split").isNull()
-    return rows.withColumn("_now", now).select(
-        *[
-            F.when(F.col("_now"), F.lit(_TAGS[name])).otherwise(F.col(name)).alias(name) if name in _TAGS else F.col(name)
-            for name in rows.columns
-        ]
-    )
+    tags = {name: F.when(F.col("_now"), F.lit(text)).otherwise(F.col(name)) for name, text in _TAGS.items()}
+    return rows.withColumn("_now", now).withColumns(tags).drop("_now")
 
 
 _TAGS = {"_rule": UNKNOWN, "_reason": "its columns name no split, and split.otherwise gives none", "_action": "quarantined"}
