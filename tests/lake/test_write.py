@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.testing import assertDataFrameEqual
@@ -52,6 +54,21 @@ def test_a_night_is_replaced_and_others_stand(spark: SparkSession, lake: Lake, f
     assert log.nights_of(lake.path(TABLE), 0) == {SECOND}
     assert log.num_rows(lake.path(TABLE), again.version) == 2
     assert log.num_rows(lake.path(TABLE), again.version, [FIRST]) == 1
+
+
+def test_rows_keep_their_order_in_each_file(spark: SparkSession, lake: Lake) -> None:
+    rows = spark.range(20_000, numPartitions=1).selectExpr(
+        "cast(pmod(hash(id), 20000) AS int) AS a",
+        "element_at(array('x', 'y', 'z'), cast(id % 3 AS int) + 1) AS split",
+        f"'{FIRST}' AS _night",
+    )
+    given = [(row["a"], row["split"]) for row in rows.collect()]
+    for rebuild in (False, True):  # a table that is made, and one that is made anew
+        made = write_nights(make_attempt(lake), TABLE, rows, [FIRST], partition_by=["split"], rebuild=rebuild)
+        for split in ("x", "y", "z"):
+            (path,) = [uri for uri in log.open_table(lake.path(TABLE), made.version).file_uris() if f"split={split}" in uri]
+            found = pq.read_table(unquote(path), columns=["a"]).column("a").to_pylist()
+            assert found == [number for number, its in given if its == split]
 
 
 def test_a_night_that_has_become_empty_leaves_no_rows(spark: SparkSession, lake: Lake, frame: Callable[..., DataFrame]) -> None:

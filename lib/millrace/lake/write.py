@@ -34,6 +34,9 @@ UPDATED = {
 }
 """Of a table whose rows are replaced one by one: a merge that touches one row in a hundred then copies none. For Spark only."""
 
+_OPEN_FILES = ("spark.sql.maxConcurrentOutputFileWriters", "8")
+"""Of a partitioned write: with fewer open than partitions Spark sorts rows by partition, and their own order goes."""
+
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
@@ -49,7 +52,8 @@ def write_nights(
     keep_unfinished: bool = False,
 ) -> TableVersion:
     """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has. Of nights that it has nothing of
-    they are added, and no file that is there is looked at.
+    they are added, and no file that is there is looked at. In each file rows keep their order; `partition_by` names columns of at
+    most 8 values together.
 
     What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first, unless `keep_unfinished`
     says that it is of use: the rejects of a night that failed over them.
@@ -57,6 +61,7 @@ def write_nights(
     uri, spark_uri = attempt.lake.path(table), attempt.lake.spark_path(table)
     before = log.latest_version(uri) if keep_unfinished else undo_unfinished(attempt, table, rows)
     mark = json.dumps(attempt.mark, sort_keys=True)
+    rows.sparkSession.conf.set(*_OPEN_FILES)
     with observe.timed(f"write/{table.partition('/')[0]}"):
         if log.exists(uri) and (before is None or rebuild):
             # An overwrite would keep the old properties, and check the new rows against the old constraints.
