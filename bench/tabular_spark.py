@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -67,12 +68,12 @@ def stages(lake: Path) -> dict[str, float]:
 
 
 def udf(spark: SparkSession, rows: str, out: str) -> dict[str, Any]:
-    """Row-wise Python UDFs, from file to file."""
+    """Row-wise Python UDFs, from file to file; what they have found of a row is kept on disk, not found again."""
     began = time.perf_counter()
     contract = TableContract.model_validate(schema())
     raw = spark.read.csv(rows, schema=struct_type(contract), header=True)
     whole = F.struct(*raw.columns)
-    checked = raw.withColumns({"reason": _reason(whole), "split": _split_of(KEY)})
+    checked = raw.withColumns({"reason": _reason(whole), "split": _split_of(KEY)}).persist(StorageLevel.DISK_ONLY)
     kept = checked.filter(F.col("reason").isNull())
     train = kept.filter(F.col("split") == "train")
     names = numbers()
@@ -104,6 +105,7 @@ def udf(spark: SparkSession, rows: str, out: str) -> dict[str, Any]:
     ordered = encoded.withColumn("_order", F.xxhash64(F.lit(SEED), KEY)).repartition(4, "_order")
     ordered.sortWithinPartitions("split", "_order").drop("_order").write.partitionBy("split").mode("overwrite").parquet(out)
     checked.filter(F.col("reason").isNotNull()).write.mode("overwrite").parquet(f"{out}-rejected")
+    checked.unpersist()
     return {"seconds": time.perf_counter() - began, "stages": {}}
 
 

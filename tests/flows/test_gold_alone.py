@@ -19,6 +19,7 @@ from millrace.flows.context import Context, make_run
 from millrace.flows.job import run
 from millrace.flows.nightly import NIGHT, only
 from millrace.flows.raw_again import raw_rows_of_gold
+from millrace.flows.raw_rows import packing_of
 from millrace.flows.scope import entry_of_gold, state_of
 from millrace.lake import log
 from millrace.lake.layout import Lake
@@ -189,6 +190,36 @@ def test_a_night_without_a_key_cleaned_and_split_by_hash(beasts: Beasts) -> None
     beasts.define(contract={"key": None, "checks": []}, **sections)
     beasts.both(SECOND, "--force")
     beasts.check_equal()
+
+
+def test_numbers_that_spark_does_not_look_at_travel_packed(beasts: Beasts) -> None:
+    """Rows that came typed and rows that came as text, some of them broken; a second night, whose keys are compared."""
+    columns = {name: column for name, column in CONTRACT["columns"].items() if name != "part"}
+    sections = {
+        "split": {"method": "hash", "key": ["id"], "seed": 3, "fractions": {"train": 0.7, "test": 0.3}},
+        "quality": {"max_reject_ratio": 0.2, "profile": False},
+    }
+    beasts.define(contract={"checks": [], "columns": columns}, **sections)
+    packing = packing_of(beasts.context("gold", FIRST))
+    assert packing is not None
+    assert packing.types == {"size": pa.int32(), "weight": pa.float64()}
+
+    def write(name: str, *rows: str) -> None:
+        parts = [row.split(",") for row in rows]
+        text = "\n".join(",".join([*fields[:4], *fields[5:]]) for fields in [HEADER.split(","), *parts])
+        (beasts.raw / name).write_text(text + "\n")
+
+    write("a.csv", *map(beast, range(100)), *BROKEN[1:])
+    beasts.both(FIRST)
+    beasts.check_equal()
+    assert beasts.rejected("gold") == beasts.rejected("all")
+    write("b.csv", *map(beast, range(100, 150)), "200,a,  77,1e1,x,x")
+    beasts.both(SECOND)
+    write("c.csv", *map(beast, range(140, 160)))
+    beasts.both("2026-11-23")
+    beasts.check_equal()
+    assert beasts.rejected("gold") == beasts.rejected("all")
+    assert len(beasts.gold("gold")) > 150
 
 
 def test_the_night_protocol(beasts: Beasts) -> None:

@@ -47,12 +47,12 @@ def struct_type(contract: TableContract) -> T.StructType:
     )
 
 
-def column_conditions(name: str, column: ColumnContract) -> dict[str, str]:
-    """Rule name -> SQL condition that every row of the column meets.
+def column_conditions(name: str, column: ColumnContract, value: str | None = None) -> dict[str, str]:
+    """Rule name -> SQL condition that every row of the column meets; `value`: the column in SQL where that is not its name.
 
     Where NULL is allowed the condition says so: Delta's CHECK, unlike standard SQL's, refuses a row for which it is NULL.
     """
-    value = quoted(name)
+    value = value or quoted(name)
     conditions = {}
     if not column.nullable:
         conditions[f"{name}_is_null"] = f"{value} IS NOT NULL"

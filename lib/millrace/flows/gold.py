@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.models import NumberLabelConfig
+from millrace.contracts.packed import Packing
 from millrace.fit.state import FittedState
 from millrace.flows import rejects
 from millrace.flows.context import Context
@@ -48,11 +49,20 @@ class Gold:
 
 
 def write_gold(
-    context: Context, attempt: books.Attempt, scope: Scope, state: FittedState, rows: DataFrame, *, num_rows: int | None = None
+    context: Context,
+    attempt: books.Attempt,
+    scope: Scope,
+    state: FittedState,
+    rows: DataFrame,
+    *,
+    num_rows: int | None = None,
+    packing: Packing | None = None,
 ) -> Gold:
-    """Encodes `rows`, silver's of the scope's nights, into gold. `num_rows`: how many they are, where that is known."""
+    """Encodes `rows`, silver's of the scope's nights, into gold. `num_rows`: how many they are, where that is known; `packing`:
+    which of their columns are packed."""
     if not context.config.changes_grain:
-        table = _write(context, attempt, scope, encode_rows(context, state, rows), _num_bytes(context, state, rows, num_rows))
+        encoded = encode_rows(context, state, rows, packing)
+        table = _write(context, attempt, scope, encoded, _num_bytes(context, state, rows, num_rows))
         return Gold(table, rows_by_split(context.lake.path(table.table), table.version))
     made = make_windows(context, rows) if context.config.windows else make_blocks(context, state, rows)
     with cached(made) as tagged:
@@ -65,7 +75,7 @@ def write_gold(
     return Gold(table, rows_by_split(context.lake.path(table.table), table.version), where, tally)
 
 
-def encode_rows(context: Context, state: FittedState, rows: DataFrame) -> DataFrame:
+def encode_rows(context: Context, state: FittedState, rows: DataFrame, packing: Packing | None = None) -> DataFrame:
     """One row per silver row: row_id, tensors and token ids as bytes in C order, `features` (float32) and `ids` (int32), label,
     split, _night.
 
@@ -79,11 +89,12 @@ def encode_rows(context: Context, state: FittedState, rows: DataFrame) -> DataFr
         columns.append(label.alias(LABEL))
     taken = [column.name for column in state.features.inputs] if state.features else []
     kept = [feature.column for feature in config.image_features] + [feature.column for feature in config.token_features]
-    chosen = rows.select(*columns, *dict.fromkeys([*kept, *taken]), "split", "_night")
+    named = list(dict.fromkeys([*kept, *taken]))
+    chosen = rows.select(*columns, *(packing.around(named) if packing else named), "split", "_night")
     if config.label is not None:
         chosen = chosen.filter(F.col(LABEL).isNotNull())
     if state.features is not None:  # first: a text may be a category and tokens as well
-        chosen = encode_features(chosen, fitted=state.features, keep=kept)
+        chosen = encode_features(chosen, fitted=state.features, keep=kept, packing=packing)
     if config.token_features:
         fits = {feature.column: Fit.of(feature) for feature in config.token_features}
         chosen = tokenize(chosen, columns=[TokenColumn(column, state.tokenizers[column], fit) for column, fit in fits.items()])

@@ -6,17 +6,19 @@ row_id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.contracts.texts import TEXTS, rules_met_by_typed
+from millrace.contracts.packed import Packing
+from millrace.contracts.texts import TEXTS, rules_met_by_typed, typed_columns
 from millrace.flows.check import uses_content
 from millrace.flows.context import Context
 from millrace.flows.near_duplicates import Keep
-from millrace.flows.rows import Rows
+from millrace.flows.rows import Rows, may_be_quarantined_later
 from millrace.flows.scope import Scope
 from millrace.lake import ledger as books
 from millrace.lake.layout import gold
@@ -31,6 +33,26 @@ KEY_HASH = "_key_hash"
 
 _READ = "_read"
 """The text of a row that broke while it was read."""
+
+
+def packing_of(context: Context) -> Packing | None:
+    """The number columns that nothing in Spark looks at. None where a row that came typed may be rejected: its text is made of
+    them."""
+    config, contract = context.config, context.contract
+    if (
+        config.clean
+        or config.changes_grain
+        or config.quality.profile
+        or config.quality.drift
+        or may_be_quarantined_later(context)
+    ):
+        return None
+    if {rule.name for rule in rules_of(contract)} - rules_met_by_typed(contract):
+        return None
+    texts = [config.split.model_dump_json(), *(contract.key or ()), config.label.column if config.label else ""]
+    named = {word for text in texts for word in re.findall(r"\w+", text.lower())}
+    columns = {name: contract.columns[name].data_type.to_arrow() for name in typed_columns(contract) if name.lower() not in named}
+    return Packing(columns) if columns else None
 
 
 class RawRows(Rows):
@@ -57,19 +79,27 @@ class RawRows(Rows):
         self._source = source_of(context.config.source, context.run.night)
         contract = context.contract
         # without a key a row is told by the text that it has in its file
-        self._typed_source = typed(self._source) if contract.key and not uses_content(context.config) else None
+        can_be_typed = bool(contract.key) and not uses_content(context.config)
+        packing = packing_of(context) if can_be_typed and not compares_keys else None
+        self._typed_source = typed(self._source, packing) if can_be_typed else None
+        self.packing = packing if self._typed_source is not None else None
+        """Of the columns that Spark only carries."""
         # what is wanted of few rows is made at the end, of columns that are as they were: a row_id costs as much as all rules
         self._is_late = self._typed_source is not None and not context.config.clean and not compares_keys
         super().__init__(context, attempt, scope, keep)
 
     def tagged(self) -> DataFrame:
-        """See `Rows.tagged`."""
+        """See `Rows.tagged`; some columns are packed where `packing` says so."""
         contract, rows = self._context.contract, super().tagged()
         if self._is_late:
             assert contract.key is not None
             own = row_id(rows.schema, contract.key)
             rows = rows.withColumn("row_id", F.when(F.col("_rule").isNotNull(), own) if self._is_survey else own)
         return rows.drop(*columns_of_texts(contract), _READ)
+
+    @property
+    def _packed(self) -> Collection[str]:
+        return self.packing.types if self.packing else ()
 
     def standing_hashes(self) -> DataFrame | None:
         """KEY_HASH of the rows that stand."""
@@ -96,20 +126,23 @@ class RawRows(Rows):
             frames.append(source.rows(context.spark(), paths, contract).withColumn("_night", F.lit(night)))
         rows = reduce(DataFrame.unionByName, frames).withColumnRenamed("_record", _READ)
         if self._typed_source is not None:
-            made = cast_texts(rows, contract=contract)
+            made = cast_texts(rows, contract=contract, packed=self._packed)
         else:
             made = cast_columns(rows.withColumn("_raw", raw_text(rows, contract=contract)), contract=contract)
         if not self._is_late:
-            text = F.col("_raw") if self._typed_source is None else raw_text_of_texts(contract)
+            text = F.col("_raw") if self._typed_source is None else raw_text_of_texts(contract, packed=self._packed)
             made = made.withColumn("_raw", F.coalesce(_READ, text))
         return made.withColumn("_action", F.when(F.col("_rule").isNotNull(), F.lit("quarantined")))
 
     def _raw(self) -> Column:
-        return F.coalesce(_READ, raw_text_of_texts(self._context.contract)) if self._is_late else super()._raw()
+        return (
+            F.coalesce(_READ, raw_text_of_texts(self._context.contract, packed=self._packed)) if self._is_late else super()._raw()
+        )
 
     def _by_contract(self, rows: DataFrame) -> DataFrame:
         contract = self._context.contract
-        rules = [rule for rule in rules_of(contract) if self._rules is None or rule.name in self._rules]
+        at = self.packing.at if self.packing else {}
+        rules = [rule for rule in rules_of(contract, at) if self._rules is None or rule.name in self._rules]
         if self._typed_source is None:
             return tag_where_broken(rows, rules).drop(CAST_FAILED)
         met, came_typed = rules_met_by_typed(contract), F.col(TEXTS).isNull()

@@ -18,6 +18,7 @@ from millrace import observe
 from millrace.config.load import hash_of
 from millrace.config.models import ClassLabelConfig
 from millrace.contracts.evolution import check_retyped
+from millrace.contracts.spark import struct_type
 from millrace.errors import LakeError
 from millrace.fit.features import needs_of
 from millrace.fit.state import FittedState
@@ -102,7 +103,8 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, rows), whole)
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
-        kept = rows.filter(F.col("_rule").isNull()).select(*context.silver.columns, "row_id", "split", "_night")
+        columns = made.packing.around(context.silver.columns) if made.packing else context.silver.columns
+        kept = rows.filter(F.col("_rule").isNull()).select(*columns, "row_id", "split", "_night")
         looked = look_at(context, scope, kept, recount=False)
         if looked.refit and scope.standing is not None:
             return None
@@ -120,7 +122,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
             reference=looked.reference,
         )
         num_kept = whole.counts().num_rows_kept
-        gold_made = write_gold(context, attempt, scope, state, kept, num_rows=num_kept)
+        gold_made = write_gold(context, attempt, scope, state, kept, num_rows=num_kept, packing=made.packing)
         pinned.check()
     state = replace(state, num_rows=gold_made.num_rows)
     state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
@@ -133,14 +135,19 @@ def look_through(context: Context, stack: ExitStack, make: Callable[..., RawRows
     """The survey of the scope's rows, which the stack keeps, and what made them: with keys compared where two may be equal."""
     label = context.config.label.column if isinstance(context.config.label, ClassLabelConfig) else None
     needs = needs_of(context.config.fitted_features)
+
+    def survey(made: RawRows) -> Survey:
+        schema = struct_type(context.contract)
+        return stack.enter_context(surveyed(made.tagged(), schema=schema, needs=needs, label=label, packing=made.packing))
+
     with observe.timed("survey"):
         made = make(compares_keys=False, is_survey=True)
-        found = stack.enter_context(surveyed(made.tagged(), needs=needs, label=label))
+        found = survey(made)
         if context.contract.key and found.has_equal_keys(made.standing_hashes()):
             cleaning = made.cleaning
             made = make(compares_keys=True, is_survey=True)
             made.cleaning = cleaning
-            found = stack.enter_context(surveyed(made.tagged(), needs=needs, label=label))
+            found = survey(made)
         return found, made
 
 

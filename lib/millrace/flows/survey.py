@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 from millrace.contracts.inputs import Kind
+from millrace.contracts.packed import PACKED, Packing
 from millrace.fit.accumulate import Accumulator
 from millrace.fit.collect import PARTIAL, add_up, counters_batch, kinds_of, values_batch
 from millrace.fit.statistics import Need, Statistics, merge_needs
@@ -95,24 +97,31 @@ class Survey:
 
 
 @contextmanager
-def surveyed(rows: DataFrame, *, needs: Iterable[Need], label: str | None) -> Iterator[Survey]:
-    """Looks at tagged rows (`Rows.tagged`), with KEY_HASH where keys are to be compared. `label`: the column of classes."""
+def surveyed(
+    rows: DataFrame, *, schema: StructType, needs: Iterable[Need], label: str | None, packing: Packing | None = None
+) -> Iterator[Survey]:
+    """Looks at tagged rows (`Rows.tagged`), with KEY_HASH where keys are to be compared. `label`: the column of classes;
+    `packing`: which of the columns are packed; `schema`: theirs when they are not."""
     wanted = merge_needs(needs)
-    kinds = kinds_of(rows.schema, [need.column for need in wanted])
+    columns = [need.column for need in wanted]
+    kinds = kinds_of(schema, columns)
     is_rejected = F.col("_rule").isNotNull()
-    seen = [F.col(need.column) for need in wanted]
+    seen = packing.around(columns) if packing else columns
     others = [
         F.col("split").alias("_split"),
         (F.lit(None) if label is None else F.col(label)).cast("string").alias("_label"),
         (F.col(KEY_HASH) if KEY_HASH in rows.columns else F.lit(None).cast("bigint")).alias(KEY_HASH),
         *[F.when(is_rejected, F.col(name)).alias(name) for name in _REJECTED],
     ]
-    look = _look([need.column for need in wanted], wanted, kinds, has_classes=label is not None)
+    packing = packing if packing and PACKED in seen else None
+    look = _look(columns, wanted, kinds, has_classes=label is not None, packing=packing)
     with cached(rows.select(*seen, *others).mapInArrow(look, _SCHEMA)) as found:
         yield Survey(found, wanted, kinds)
 
 
-def _look(columns: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind], *, has_classes: bool) -> Rows:
+def _look(
+    columns: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind], *, has_classes: bool, packing: Packing | None
+) -> Rows:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         accumulator = Accumulator(needs, kinds)
         rules: Counter[tuple[str | None, str | None]] = Counter()
@@ -131,7 +140,8 @@ def _look(columns: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind],
                 labels.update(_counts(split, label))
                 counts = pc.and_kleene(counts, pc.is_valid(batch.column("_label")))
             if columns:
-                accumulator.add(batch.select(columns).filter(counts))
+                counted = batch.filter(counts)
+                accumulator.add(packing.unpack(counted) if packing else counted)
                 if accumulator.is_full:
                     yield _as(STATISTICS, values_batch(accumulator))
         if columns:

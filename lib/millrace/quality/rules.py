@@ -25,21 +25,23 @@ class Rule:
     reason: str
 
 
-def rules_of(contract: TableContract) -> tuple[Rule, ...]:
-    """The rules of a contract in the order in which they are reported: types, then columns, then checks."""
+def rules_of(contract: TableContract, at: Mapping[str, str] = {}) -> tuple[Rule, ...]:
+    """The rules of a contract in the order in which they are reported: types, then columns, then checks. `at`: columns in SQL
+    where that is not their name."""
     types = [
         Rule(f"{name}_is_no_{column.type}", name, f"NOT array_contains({CAST_FAILED}, '{name}')", f"{name} is no {column.type}")
         for name, column in contract.columns.items()
     ]
-    return (*types, *value_rules(contract))
+    return (*types, *value_rules(contract, at))
 
 
-def value_rules(contract: TableContract) -> tuple[Rule, ...]:
+def value_rules(contract: TableContract, at: Mapping[str, str] = {}) -> tuple[Rule, ...]:
     """Those that look at values and not at the raw text: columns, then checks."""
     rules: list[Rule] = []
     for name, column in contract.columns.items():
+        conditions = column_conditions(name, column, at.get(name))
         for rule, condition in column_conditions(name, column).items():
-            rules.append(Rule(rule, name, condition, f"not: {condition.replace('`', '')}"))
+            rules.append(Rule(rule, name, conditions[rule], f"not: {condition.replace('`', '')}"))
     rules += [Rule(check.rule, None, check.expression, f"not: {check.expression}") for check in contract.checks]
     return tuple(rules)
 

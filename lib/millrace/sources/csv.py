@@ -13,6 +13,7 @@ from functools import partial
 import pyarrow as pa
 
 from millrace.contracts.evolution import HEADER, SOURCE, Reconciled, reconcile
+from millrace.contracts.packed import Packing
 from millrace.contracts.table import TableContract
 from millrace.sources.blocks import TooLong
 from millrace.sources.csv_blocks import parse
@@ -58,24 +59,29 @@ class CsvReader:
         """See `read_part`."""
         return read_part(unit, contract, self.dialect)
 
-    @property
-    def typed(self) -> TypedCsvReader:
+    def typed(self, packing: Packing | None = None) -> TypedCsvReader:
         """The same files with typed numbers."""
-        return TypedCsvReader(self.dialect, self.suffixes)
+        return TypedCsvReader(self.dialect, self.suffixes, packing)
 
 
 @dataclass(frozen=True)
 class TypedCsvReader(CsvReader):
     """The same rows, numbers as such where they are plainly good. See csv_typed."""
 
+    packing: Packing | None = None
+
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """See `typed_schema`."""
-        return typed_schema(contract)
+        """See `typed_schema`, and `Packing.schema`."""
+        schema = typed_schema(contract)
+        return schema if self.packing is None else self.packing.schema(schema)
 
     def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
         """See `read_part`."""
+        schema = typed_schema(contract)
         for batch in read_part(unit, contract, self.dialect, typed=True):
-            yield batch if batch.schema.equals(self.arrow_schema(contract)) else as_texts(batch, contract)
+            came_typed = batch.schema.equals(schema)
+            rows = batch if came_typed else as_texts(batch, contract)
+            yield rows if self.packing is None else self.packing.packed(rows, came_typed=came_typed)
 
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from millrace.config.sources import DeltaSource, JdbcSource, MixedSource, SourceConfig
+from millrace.contracts.packed import Packing
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
@@ -62,9 +63,10 @@ def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
             return FileSource(_READERS[config.format](config))
 
 
-def typed(raw: RawSource) -> RawSource | None:
-    """The same rows with numbers that are typed where they are read (contracts.texts); None where the format has no such way."""
-    return FileSource(raw.reader.typed) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
+def typed(raw: RawSource, packing: Packing | None = None) -> RawSource | None:
+    """The same rows with numbers that are typed where they are read (contracts.texts), and packed as that says; None where the
+    format has no such way."""
+    return FileSource(raw.reader.typed(packing)) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ Expressions are SQL texts: made call by call through Spark's Python API those of
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from millrace.contracts.evolution import ADDED
+from millrace.contracts.packed import LOOSE
 from millrace.contracts.spark import CAST_FAILED, quoted, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.texts import TEXTS, typed_columns
@@ -50,19 +53,25 @@ def added_text(rows: DataFrame, name: str, column: ColumnContract) -> str | None
     return f"try_element_at({ADDED}, '{name}')"
 
 
-def cast_texts(rows: DataFrame, *, contract: TableContract) -> DataFrame:
-    """`cast_columns` for rows that came typed or as text (contracts.texts), for `raw_text_of_texts` with all that they had."""
+def cast_texts(rows: DataFrame, *, contract: TableContract, packed: Collection[str] = ()) -> DataFrame:
+    """`cast_columns` for rows that came typed or as text (contracts.texts), for `raw_text_of_texts` with all that they had.
+
+    `packed` columns are not there: a row that came typed has its values elsewhere (contracts.packed), another in LOOSE.
+    """
     texts = _texts(contract)
     values: dict[str, str] = {}
+    loose: dict[str, str] = {}
     failed = []
     for name, column in contract.columns.items():
         text = texts.get(name, quoted(name))
         value = _from_text(text, column)
         is_wrong = f"{text} IS NOT NULL AND {value} IS NULL"
         if name in texts:
-            value = f"CASE WHEN {TEXTS} IS NULL THEN {quoted(name)} ELSE {value} END"
             is_wrong = f"{TEXTS} IS NOT NULL AND {is_wrong}"
-        values[name] = value
+        if name in packed:
+            loose[name] = value
+        else:
+            values[name] = f"CASE WHEN {TEXTS} IS NULL THEN {quoted(name)} ELSE {value} END" if name in texts else value
         if column.type != "string":
             failed.append(f"CASE WHEN {is_wrong} THEN '{name}' END")
     names = _names(failed)
@@ -70,16 +79,21 @@ def cast_texts(rows: DataFrame, *, contract: TableContract) -> DataFrame:
         names = f"CASE WHEN {TEXTS} IS NULL THEN {_NOTHING} ELSE {names} END"
     others = [quoted(name) for name in rows.columns if name not in contract.columns]
     kept = {own: quoted(name) for name, own in _kept(contract).items()}
+    if loose:
+        kept[LOOSE] = f"CASE WHEN {TEXTS} IS NOT NULL THEN named_struct({_fields(loose)}) END"
     return rows.selectExpr(*_named(values), *others, *_named(kept), f"{names} AS {CAST_FAILED}")
 
 
-def raw_text_of_texts(contract: TableContract) -> Column:
-    """`raw_text` for the result of `cast_texts`. Of a row that came typed it has the numbers as Spark writes them."""
+def raw_text_of_texts(contract: TableContract, *, packed: Collection[str] = ()) -> Column:
+    """`raw_text` for the result of `cast_texts`. Of a row that came typed it has the numbers as Spark writes them, and not those
+    that are packed."""
     texts, kept = _texts(contract), _kept(contract)
     parts = {}
     for name in contract.columns:
         text = quoted(kept.get(name, name))
-        if name in texts:
+        if name in packed:
+            text = texts[name]
+        elif name in texts:
             text = f"CASE WHEN {TEXTS} IS NULL THEN cast({text} AS string) ELSE {texts[name]} END"
         parts[name] = text
     return _as_json(parts)
@@ -107,8 +121,11 @@ def raw_text(rows: DataFrame, *, contract: TableContract) -> Column:
 
 
 def _as_json(parts: dict[str, str]) -> Column:
-    fields = [f"'{name}', {value}" for name, value in parts.items()]
-    return F.expr(f"to_json(named_struct({', '.join(fields)}))")
+    return F.expr(f"to_json(named_struct({_fields(parts)}))")
+
+
+def _fields(values: dict[str, str]) -> str:
+    return ", ".join(f"'{name}', {value}" for name, value in values.items())
 
 
 def _named(values: dict[str, str]) -> list[str]:

@@ -1,0 +1,111 @@
+"""Numbers of a row that travel as one value: a wide row then goes between Python and Spark at the price of a narrow one.
+
+Spark has nothing to do with these columns but to carry them. A row that came typed has all of them in PACKED; one that came as
+text (contracts.texts) has them in LOOSE instead, as Spark has cast them. Vocabulary of PACKED, for k columns: 8 k bytes, each an
+int64 or a float64, little-endian; then for each 64 columns 8 bytes with a bit for each, 1 for NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from millrace.contracts.spark import quoted
+
+PACKED, LOOSE = "_packed", "_loose"
+_WORD = 8
+"""Bytes; also, times 8, the columns that share a word of NULL bits."""
+_BITS = 8 * _WORD
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which columns travel so, in their order, and the types that they have otherwise: integers and floats."""
+
+    types: Mapping[str, pa.DataType]
+
+    @property
+    def width(self) -> int:
+        """Words of a row."""
+        return len(self.types) + -(-len(self.types) // _BITS)
+
+    def pack(self, columns: Mapping[str, pa.Array]) -> pa.Array:
+        """(B,) binary of columns of B values."""
+        num_rows = len(next(iter(columns.values())))
+        words = np.zeros((num_rows, self.width), np.int64)
+        for place, (name, kind) in enumerate(self.types.items()):
+            values = columns[name]
+            if values.null_count:
+                is_null = values.is_null().to_numpy(zero_copy_only=False)
+                words[:, len(self.types) + place // _BITS] |= is_null.astype(np.int64) << place % _BITS
+                values = values.fill_null(0)
+            words[:, place] = values.to_numpy().astype(_word_type(kind), copy=False).view(np.int64)
+        return pa.Array.from_buffers(
+            pa.binary(),
+            num_rows,
+            [None, pa.py_buffer(np.arange(num_rows + 1, dtype=np.int32) * (_WORD * self.width)), pa.py_buffer(words)],
+        )
+
+    def schema(self, typed: pa.Schema) -> pa.Schema:
+        """Of rows that have PACKED in the place of the columns."""
+        return pa.schema([*[field for field in typed if field.name not in self.types], pa.field(PACKED, pa.binary())])
+
+    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
+        """The same rows with PACKED in the place of the columns; NULL where they came as text."""
+        schema = self.schema(rows.schema)
+        kept = [rows.column(name) for name in schema.names[:-1]]
+        numbers = (
+            self.pack({name: rows.column(name) for name in self.types}) if came_typed else pa.nulls(rows.num_rows, pa.binary())
+        )
+        return pa.RecordBatch.from_arrays([*kept, numbers], schema=schema)
+
+    def unpack(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The same rows with the columns in the place of PACKED and LOOSE."""
+        packed, loose = batch.column(PACKED), batch.column(LOOSE)
+        is_packed = packed.is_valid().to_numpy(zero_copy_only=False)
+        words = _words(packed).reshape(-1, self.width)
+        values = {}
+        for place, (name, kind) in enumerate(self.types.items()):
+            is_null = (words[:, len(self.types) + place // _BITS] >> place % _BITS & 1).astype(np.bool_)
+            values[name] = _column(words[:, place].copy().view(_word_type(kind)), is_null, kind)
+        if not is_packed.all():
+            order = np.empty(len(is_packed), np.int64)  # where each row is, of the packed ones and then the others
+            order[is_packed] = np.arange(len(words))
+            order[~is_packed] = np.arange(len(words), len(is_packed))
+            others = dict(zip(self.types, loose.filter(pa.array(~is_packed)).flatten(), strict=True))
+            values = {name: pa.concat_arrays([column, others[name]]).take(pa.array(order)) for name, column in values.items()}
+        kept = {name: batch.column(name) for name in batch.schema.names if name not in (PACKED, LOOSE)}
+        return pa.RecordBatch.from_pydict(kept | values)
+
+    @property
+    def at(self) -> dict[str, str]:
+        """The columns in SQL, of rows that are not packed."""
+        return {name: f"{LOOSE}.{quoted(name)}" for name in self.types}
+
+    def around(self, columns: Iterable[str]) -> list[str]:
+        """The columns of a frame that has these ones, some of them packed."""
+        names = list(columns)
+        others = [name for name in names if name not in self.types]
+        return [*others, *([PACKED, LOOSE] if len(others) < len(names) else [])]
+
+
+def _word_type(kind: pa.DataType) -> type[np.generic]:
+    return np.float64 if pa.types.is_floating(kind) else np.int64
+
+
+def _words(packed: pa.Array) -> npt.NDArray[np.int64]:
+    """All words of an array of PACKED, whose NULLs have none."""
+    _, offsets, data = packed.buffers()
+    ends = np.frombuffer(offsets, np.int32)[packed.offset : packed.offset + len(packed) + 1]
+    if data is None or ends[0] == ends[-1]:
+        return np.empty(0, np.int64)
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].view(np.int64)
+
+
+def _column(values: npt.NDArray[Any], is_null: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    return pa.array(values, mask=is_null if is_null.any() else None).cast(kind)
