@@ -80,6 +80,7 @@ def measure(
         settings = (
             f"spark.master=local[{_CORES}]",
             f"spark.driver.memory={heap_bytes // 1024**2}m",
+            f"spark.sql.shuffle.partitions={PARTITIONS}",
             f"spark.local.dir={name}/spark",
         )
         lake = Lake.at(f"{name}/lake")
