@@ -36,7 +36,7 @@ from bench.workers import ROOT, Worker
 THREADS = 2
 SEED = 7
 THRESHOLD = 0.8
-LIMIT_SECONDS = 600.0
+LIMIT_SECONDS = 120.0
 _TIMEOUT_SECONDS = 1800.0
 
 IN_TURN = ("millrace", "datatrove_words", "spark_ml")
