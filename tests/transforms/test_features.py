@@ -12,11 +12,12 @@ import pyarrow.csv
 import pytest
 from pyspark.sql import SparkSession
 
+from millrace.contracts.packed import as_binary
 from millrace.contracts.spark import struct_type
 from millrace.fit.collect import collect_statistics
 from millrace.fit.features import fit_features, needs_of
 from millrace.transforms.encoding import encode_batch
-from millrace.transforms.features import _slices, encode_features, packed
+from millrace.transforms.features import _slices, encode_features
 from tests import feature_tables as tables
 
 DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -92,8 +93,8 @@ def test_wide_rows_are_encoded_a_few_at_a_time() -> None:
 
 def test_packed_bytes_are_in_c_order() -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    assert packed(values[:, ::-1]).to_pylist() == [values[row, ::-1].tobytes() for row in range(2)]
-    assert packed(values[:0]).to_pylist() == []
+    assert as_binary(values[:, ::-1]).to_pylist() == [values[row, ::-1].tobytes() for row in range(2)]
+    assert as_binary(values[:0]).to_pylist() == []
 
 
 SETS = {

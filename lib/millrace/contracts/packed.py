@@ -45,11 +45,7 @@ class Packing:
                 words[:, len(self.types) + place // _BITS] |= is_null.astype(np.int64) << place % _BITS
                 values = values.fill_null(0)
             words[:, place] = values.to_numpy().astype(_word_type(kind), copy=False).view(np.int64)
-        return pa.Array.from_buffers(
-            pa.binary(),
-            num_rows,
-            [None, pa.py_buffer(np.arange(num_rows + 1, dtype=np.int32) * (_WORD * self.width)), pa.py_buffer(words)],
-        )
+        return as_binary(words)
 
     def schema(self, typed: pa.Schema) -> pa.Schema:
         """Of rows that have PACKED in the place of the columns."""
@@ -92,6 +88,14 @@ class Packing:
         names = list(columns)
         others = [name for name in names if name not in self.types]
         return [*others, *([PACKED, LOOSE] if len(others) < len(names) else [])]
+
+
+def as_binary(values: npt.NDArray[Any]) -> pa.Array:
+    """(B, width) -> B binary values of width * itemsize bytes, little-endian."""
+    num_rows, num_bytes = len(values), values.shape[1] * values.itemsize
+    offsets = np.arange(0, (num_rows + 1) * num_bytes, num_bytes, dtype=np.int32)[: num_rows + 1]
+    data = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
+    return pa.Array.from_buffers(pa.binary(), num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def _word_type(kind: pa.DataType) -> type[np.generic]:

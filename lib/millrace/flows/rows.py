@@ -16,7 +16,7 @@ from millrace.config.cleaning import CleanStep, looks_at_other_rows
 from millrace.config.models import NumberLabelConfig
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
-from millrace.contracts.spark import spark_type
+from millrace.contracts.spark import quoted, spark_type
 from millrace.fit.statistics import Statistics
 from millrace.flows.check import CONTENT, FOLD, uses_content
 from millrace.flows.cleaning import fit_cleaning
@@ -213,7 +213,8 @@ def label_rules(context: Context) -> tuple[Rule, ...]:
     label = context.config.label
     if not isinstance(label, NumberLabelConfig):
         return ()
-    condition = f"`{label.column}` IS NOT NULL AND NOT isnan(`{label.column}`)"
+    column = quoted(label.column)
+    condition = f"{column} IS NOT NULL AND NOT isnan({column})"
     return (Rule(f"{label.column}_is_no_label", label.column, condition, "the label has no value"),)
 
 

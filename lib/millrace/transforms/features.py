@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.types import BinaryType, StructField, StructType
 
 from millrace.contracts.features import FittedFeatures
-from millrace.contracts.packed import LOOSE, PACKED, Packing
+from millrace.contracts.packed import LOOSE, PACKED, Packing, as_binary
 from millrace.transforms.encoding import encode_batch
 
 FEATURES = "features"
@@ -38,14 +35,6 @@ def encode_features(
     return rows.mapInArrow(_encode([field.name for field in others], fitted, packing), schema)
 
 
-def packed(values: npt.NDArray[Any]) -> pa.Array:
-    """(B, width) -> B binary values of width * itemsize bytes."""
-    num_rows, num_bytes = len(values), values.shape[1] * values.itemsize
-    offsets = np.arange(0, (num_rows + 1) * num_bytes, num_bytes, dtype=np.int32)[: num_rows + 1]
-    data = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
-    return pa.Array.from_buffers(pa.binary(), num_rows, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-
-
 def _slices(batches: Iterable[pa.RecordBatch], num_rows: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for start in range(0, batch.num_rows, num_rows):
@@ -59,7 +48,7 @@ def _encode(
         for batch in _slices(batches, max(1, _BATCH_BYTES // (4 * max(1, fitted.width)))):
             features, ids = encode_batch(packing.unpack(batch) if packing else batch, fitted)
             columns = {name: batch.column(name) for name in others}
-            columns |= {name: packed(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}
+            columns |= {name: as_binary(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}
             yield pa.RecordBatch.from_pydict(columns)
 
     return run

@@ -22,6 +22,7 @@ from millrace.config.splitting import (
     TimeSplit,
 )
 from millrace.contracts.limits import range_condition
+from millrace.contracts.spark import quoted
 from millrace.contracts.table import TableContract
 from millrace.contracts.types import EXACT, INTEGERS
 from millrace.errors import ConfigError
@@ -122,5 +123,5 @@ def _by_time(schema: StructType, config: TimeSplit) -> Column:
     chosen = F.lit("train")
     for name, cut in (("validation", config.cuts.get("validation")), ("test", config.cuts.get("test"))):
         if cut is not None:
-            chosen = F.when(F.expr(range_condition(f"`{config.column}`", kind, cut, None)), F.lit(name)).otherwise(chosen)
+            chosen = F.when(F.expr(range_condition(quoted(config.column), kind, cut, None)), F.lit(name)).otherwise(chosen)
     return F.when(F.col(config.column).isNull(), F.lit(config.otherwise).cast("string")).otherwise(chosen)
