@@ -4,10 +4,11 @@ Two models: an MLP (784-512-10) and a small CNN, 128 rows a step on each worker.
 
     loop_1          one worker with two threads, fed from the table
     fit_1           `fit` with two threads, on arrays in memory
+    fits_2          two processes with `fit` side by side with one thread each
     workers_2       two Horovod ranks side by side with one thread each, 256 rows a step in all
     loops_2         two worlds of one side by side with one thread each: the same without all-reduce
-    fits_2          two processes with `fit` side by side with one thread each
 
+What is compared takes turns next to each other, in every second round the other way round: a machine's speed drifts.
 Where two run side by side, the rate is of steps that both have taken, by the slower one's time.
 """
 
@@ -68,7 +69,8 @@ def measure(num_rounds: int, *, steps: Mapping[str, int], starts: bool = True) -
             with sides(model, directory) as groups:
                 for number, one in enumerate([{}, *rounds]):
                     _say(f"{model}: round {number}/{num_rounds}" if number else f"{model}: warming up")
-                    one.update({(model, side): _rate(group, count) for side, group in groups.items()})
+                    turns = list(groups.items())[:: -1 if number % 2 else 1]
+                    one.update({(model, side): _rate(group, count) for side, group in turns})
         seconds = _start_seconds(directory) if starts else {}
     return summarise(rounds, seconds)
 
@@ -97,9 +99,9 @@ def sides(model: str, directory: Path) -> Iterator[Mapping[str, Sequence[Worker]
         yield {
             "loop_1": [start("loop", 2, BATCH)],
             "fit_1": [start("fit", 2, BATCH)],
+            "fits_2": [start("fit", 1, BATCH) for _ in range(2)],
             "workers_2": [start("loop", 1, 2 * BATCH, **environment) for environment in ranks],
             "loops_2": [start("loop", 1, BATCH) for _ in range(2)],
-            "fits_2": [start("fit", 1, BATCH) for _ in range(2)],
         }
     rendezvous.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +21,13 @@ from millrace.flows.job import run
 from millrace.flows.nightly import NIGHT, only
 from millrace.flows.raw_again import raw_rows_of_gold
 from millrace.flows.raw_rows import packing_of
+from millrace.flows.raw_to_gold import encoded_when_read
 from millrace.flows.scope import entry_of_gold, state_of
 from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Entry, Ledger
 from millrace.loading.index import build_index
+from millrace.transforms.features import EncodedWhenRead
 from millrace.transforms.split import SPLITS
 
 FIRST, SECOND = "2026-11-21", "2026-11-22"
@@ -103,6 +106,11 @@ class Beasts:
         path.write_text("\n".join([HEADER, *rows]) + "\n")
         return path
 
+    def write_without_part(self, name: str, *rows: str) -> None:
+        parts = [row.split(",") for row in rows]
+        text = "\n".join(",".join([*fields[:4], *fields[5:]]) for fields in [HEADER.split(","), *parts])
+        (self.raw / name).write_text(text + "\n")
+
     def call(self, way: str, night: str, *arguments: str, whole: bool = False) -> list[int]:
         mode = {"all": [], "gold": ["--set", "materialize=[gold]"]}[way]
         options = ["--pipeline", "beasts", "--lake", self.lakes[way].uri, "--conf-dir", str(self.conf), "--night", night]
@@ -144,6 +152,8 @@ class Beasts:
         one, other = self.gold("all"), self.gold("gold")
         assert one.num_rows > 0
         assert other.equals(one)
+        one_schema, other_schema = (log.open_table(lake.path("gold/beasts")).schema() for lake in self.lakes.values())
+        assert other_schema == one_schema
 
 
 @pytest.fixture
@@ -204,22 +214,56 @@ def test_numbers_that_spark_does_not_look_at_travel_packed(beasts: Beasts) -> No
     assert packing is not None
     assert packing.types == {"size": pa.int32(), "weight": pa.float64()}
 
-    def write(name: str, *rows: str) -> None:
-        parts = [row.split(",") for row in rows]
-        text = "\n".join(",".join([*fields[:4], *fields[5:]]) for fields in [HEADER.split(","), *parts])
-        (beasts.raw / name).write_text(text + "\n")
-
-    write("a.csv", *map(beast, range(100)), *BROKEN[1:])
+    beasts.write_without_part("a.csv", *map(beast, range(100)), *BROKEN[1:])
     beasts.both(FIRST)
     beasts.check_equal()
     assert beasts.rejected("gold") == beasts.rejected("all")
-    write("b.csv", *map(beast, range(100, 150)), "200,a,  77,1e1,x,x")
+    beasts.write_without_part("b.csv", *map(beast, range(100, 150)), "200,a,  77,1e1,x,x")
     beasts.both(SECOND)
-    write("c.csv", *map(beast, range(140, 160)))
+    beasts.write_without_part("c.csv", *map(beast, range(140, 160)))
     beasts.both("2026-11-23")
     beasts.check_equal()
     assert beasts.rejected("gold") == beasts.rejected("all")
     assert len(beasts.gold("gold")) > 150
+
+
+def test_rows_that_all_came_typed_are_encoded_where_they_are_read(beasts: Beasts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken rows among them, a class that train does not have, and a second night; one kept row that came as text ends it."""
+    columns = {name: column for name, column in CONTRACT["columns"].items() if name != "part"}
+    where = {"test": {"where": "id % 10 = 9"}, "validation": {"where": "id % 10 = 8"}}
+    sections = {
+        "split": {"method": "hash", "key": ["id"], "seed": 3, "fractions": {"train": 1.0}, **where},
+        "quality": {"max_reject_ratio": 0.3, "profile": False},
+    }
+    beasts.define(contract={"checks": [], "columns": columns}, **sections)
+    found: list[EncodedWhenRead | None] = []
+
+    def noted(*arguments: Any) -> EncodedWhenRead | None:
+        found.append(encoded_when_read(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(raw_to_gold, "encoded_when_read", noted)
+
+    unseen = "909,a,12,1.5,test,z"
+    beasts.write_without_part(
+        "a.csv", *map(beast, range(100)), "902,a,12,100.5,train,x", "903,,12,1.5,train,x", unseen, "908,a,12,NaN,train,x"
+    )
+    beasts.both(FIRST)
+    beasts.write_without_part("b.csv", *map(beast, range(100, 150)), "912,b,12,,train,x")
+    beasts.both(SECOND)
+    assert [each is not None for each in found] == [True, True]
+    assert beasts.rejected("gold") == beasts.rejected("all")
+    assert {row[3] for row in beasts.rejected("gold")} == {
+        "weight_out_of_range",
+        "kind_is_null",
+        "species_unseen_in_train",
+        "weight_is_null",
+    }
+    beasts.write_without_part("c.csv", *map(beast, range(160, 170)), " 170 ,a, +12,1e1,train,x")
+    beasts.both("2026-11-23")
+    assert [each is not None for each in found] == [True, True, False]
+    beasts.check_equal()
+    assert beasts.rejected("gold") == beasts.rejected("all")
 
 
 def test_the_night_protocol(beasts: Beasts) -> None:

@@ -8,7 +8,6 @@ from pyspark.testing import assertDataFrameEqual
 
 from millrace.transforms.deduplicate import tag_duplicates
 from millrace.transforms.encode import class_index, in_hash_order
-from millrace.transforms.identity import python_hash_number
 
 ROWS = "row_id string, x string, note string, _night string, _source_file string, _rule string, _reason string, _action string"
 
@@ -83,11 +82,16 @@ def test_gold_is_sorted_by_hash_within_each_file(spark: SparkSession) -> None:
     )
     ordered = in_hash_order(rows, seed=7, num_partitions=2)
     assert ordered.columns == ["row_id", "split"]
-    parts = ordered.withColumn("part", F.spark_partition_id()).collect()
+    numbered = ordered.withColumns({"part": F.spark_partition_id(), "hash": F.xxhash64(F.lit(7), "row_id")})
+    parts = numbered.collect()
     assert {row["row_id"] for row in parts} == {str(number) for number in range(60)}
     assert {row["part"] for row in parts} == {0, 1}
     for part in (0, 1):
-        found = [python_hash_number(row["row_id"].encode(), seed=7) for row in parts if row["part"] == part]
+        found = [row["hash"] for row in parts if row["part"] == part]
         assert found == sorted(found)
+        names = [int(row["row_id"]) for row in parts if row["part"] == part]
+        assert names != sorted(names)
     again = in_hash_order(rows.repartition(5), seed=7, num_partitions=2).collect()
     assert [row["row_id"] for row in again] == [row["row_id"] for row in parts]
+    other = in_hash_order(rows, seed=8, num_partitions=2).collect()
+    assert [row["row_id"] for row in other] != [row["row_id"] for row in parts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,19 @@ PACKED, LOOSE = "_packed", "_loose"
 _WORD = 8
 """Bytes; also, times 8, the columns that share a word of NULL bits."""
 _BITS = 8 * _WORD
+
+
+class Carrier(Protocol):
+    """How rows that a reader has typed go to Spark."""
+
+    def schema(self, typed: pa.Schema) -> pa.Schema:
+        """Of what comes out of rows in `typed`."""
+
+    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
+        """The same rows with one value in the place of some columns; NULL where they came as text."""
+
+    def around(self, columns: Iterable[str]) -> list[str]:
+        """The columns of a frame that has these ones, some of them as this says."""
 
 
 @dataclass(frozen=True)

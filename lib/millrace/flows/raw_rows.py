@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.contracts.packed import Packing
+from millrace.contracts.packed import Carrier, Packing
 from millrace.contracts.texts import TEXTS, rules_met_by_typed, typed_columns
 from millrace.flows.check import uses_content
 from millrace.flows.context import Context
@@ -26,6 +27,7 @@ from millrace.lake.read import read_version
 from millrace.quality.rules import rules_of, tag_where_broken
 from millrace.sources.read import source_of, typed
 from millrace.transforms.cast import CAST_FAILED, cast_columns, cast_texts, columns_of_texts, raw_text, raw_text_of_texts
+from millrace.transforms.features import EncodedWhenRead
 from millrace.transforms.identity import row_id
 
 KEY_HASH = "_key_hash"
@@ -55,12 +57,21 @@ def packing_of(context: Context) -> Packing | None:
     return Packing(columns) if columns else None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a survey has told of the rows that are to be made."""
+
+    rules: Collection[str] | None = None
+    """Those of the contract that a row may break. None: all."""
+    encoded: EncodedWhenRead | None = None
+    """How features are made where rows are read."""
+
+
 class RawRows(Rows):
     """Makes the rows of a scope from its raw files.
 
     `compares_keys`: rows are compared by their keys, as for silver; else each has KEY_HASH, for the survey to say whether that is
-    needed. `rules`: those of the contract that a row may break, where that is known; all by default. `is_survey`: row_id is asked
-    for of rows with a tag only, and may be NULL in others.
+    needed. `is_survey`: row_id is asked for of rows with a tag only, and may be NULL in others.
     """
 
     def __init__(
@@ -72,24 +83,26 @@ class RawRows(Rows):
         *,
         files: Mapping[str, tuple[books.RawFile, ...]],
         compares_keys: bool,
-        rules: Collection[str] | None = None,
+        known: Known = Known(),
         is_survey: bool = False,
     ) -> None:
-        self._files, self.compares_keys, self._rules, self._is_survey = files, compares_keys, rules, is_survey
+        self._files, self.compares_keys, self._rules, self._is_survey = files, compares_keys, known.rules, is_survey
         self._source = source_of(context.config.source, context.run.night)
         contract = context.contract
         # without a key a row is told by the text that it has in its file
         can_be_typed = bool(contract.key) and not uses_content(context.config)
         packing = packing_of(context) if can_be_typed and not compares_keys else None
-        self._typed_source = typed(self._source, packing) if can_be_typed else None
+        self._typed_source = typed(self._source, known.encoded or packing) if can_be_typed else None
         self.packing = packing if self._typed_source is not None else None
         """Of the columns that Spark only carries."""
+        self.carrier: Carrier | None = known.encoded or self.packing
+        """How those columns travel."""
         # what is wanted of few rows is made at the end, of columns that are as they were: a row_id costs as much as all rules
         self._is_late = self._typed_source is not None and not context.config.clean and not compares_keys
         super().__init__(context, attempt, scope, keep)
 
     def tagged(self) -> DataFrame:
-        """See `Rows.tagged`; some columns are packed where `packing` says so."""
+        """See `Rows.tagged`; some columns travel as `carrier` says."""
         contract, rows = self._context.contract, super().tagged()
         if self._is_late:
             assert contract.key is not None

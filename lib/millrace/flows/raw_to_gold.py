@@ -1,7 +1,8 @@
 """raw files -> gold, for `materialize: [gold]`: the steps of preprocess without bronze and silver between.
 
-Two passes over the files: one for rules, keys, classes and statistics, one that encodes. Nights are told by their raw files;
-those that are new are done, and all where what decides about rows has changed, or has to be fitted anew.
+Two passes over the files: one for rules, keys, classes and statistics, one that encodes, where that can be as it reads. Nights
+are told by their raw files; those that are new are done, and all where what decides about rows has changed, or has to be fitted
+anew.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from millrace.flows.gold import Gold, write_gold
 from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
 from millrace.flows.pinned import pin
-from millrace.flows.raw_rows import RawRows
+from millrace.flows.raw_rows import Known, RawRows
 from millrace.flows.rows import drop_rules, label_rules
 from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, leave_standing, sections
 from millrace.flows.survey import Survey, surveyed
@@ -41,6 +42,7 @@ from millrace.lake import protocol
 from millrace.lake.layout import gold, rejects_of_pipeline
 from millrace.quality.rules import rules_of
 from millrace.sources.read import source_of
+from millrace.transforms.features import EncodedWhenRead
 
 
 def step(context: Context) -> protocol.Step:
@@ -97,14 +99,13 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         if scope.standing is not None and scope.standing.classes != unseen.classes:
             return None
         whole = tally.and_quarantined(unseen.rule, unseen.num_rows)
-        made = make(compares_keys=first.compares_keys, rules=tally.quarantined)
+        made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined))
         made.cleaning = first.cleaning
         rows = unseen.tag(made.tagged())
         where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, rows), whole)
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
-        columns = made.packing.around(context.silver.columns) if made.packing else context.silver.columns
-        kept = rows.filter(F.col("_rule").isNull()).select(*columns, "row_id", "split", "_night")
+        kept = kept_of(context, made, rows)
         looked = look_at(context, scope, kept, recount=False)
         if looked.refit and scope.standing is not None:
             return None
@@ -121,8 +122,12 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
             profile=looked.profile,
             reference=looked.reference,
         )
+        encoded = encoded_when_read(context, found, made, state)
+        if encoded is not None:
+            made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined, encoded))
+            kept = kept_of(context, made, unseen.tag(made.tagged()))
         num_kept = whole.counts().num_rows_kept
-        gold_made = write_gold(context, attempt, scope, state, kept, num_rows=num_kept, packing=made.packing)
+        gold_made = write_gold(context, attempt, scope, state, kept, num_rows=num_kept, carrier=made.carrier)
         pinned.check()
     state = replace(state, num_rows=gold_made.num_rows)
     state.save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
@@ -149,6 +154,19 @@ def look_through(context: Context, stack: ExitStack, make: Callable[..., RawRows
             made.cleaning = cleaning
             found = survey(made)
         return found, made
+
+
+def kept_of(context: Context, made: RawRows, rows: DataFrame) -> DataFrame:
+    """What gold is made of: the columns of silver, some of them as they travel."""
+    columns = made.carrier.around(context.silver.columns) if made.carrier else context.silver.columns
+    return rows.filter(F.col("_rule").isNull()).select(*columns, "row_id", "split", "_night")
+
+
+def encoded_when_read(context: Context, found: Survey, made: RawRows, state: FittedState) -> EncodedWhenRead | None:
+    """How rows are encoded in the pass that reads them, a way to Python and back less; None where that cannot be."""
+    if made.packing is None or state.features is None or found.num_kept_texts != 0:
+        return None
+    return EncodedWhenRead.of(made.packing, state.features, context.contract)
 
 
 def statistics_of_all(context: Context, scope: Scope, found: Survey) -> Statistics | None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ from millrace.flows.ingest import cached
 from millrace.flows.raw_rows import KEY_HASH
 from millrace.flows.rejects import Tally
 
-STATISTICS, RULE, LABEL, KEYS, REJECT = "statistics", "rule", "label", "keys", "reject"
+STATISTICS, RULE, LABEL, TEXT, KEYS, REJECT = "statistics", "rule", "label", "text", "keys", "reject"
 """The kinds of a survey's rows.
 
 rule    column is the action, state the rule, num the rows; NULL both for rows that are kept
 label   column is the split, state the class (NULL: none), num the rows that are kept
+text    num rows that are kept and came as text (contracts.texts); none where no column is packed
 keys    num is the bucket, value some of its hashes (int64)
 reject  a row that is not kept, in the columns of _REJECTED
 """
@@ -59,6 +61,8 @@ class Survey:
     found: DataFrame
     needs: Sequence[Need]
     kinds: Mapping[str, Kind]
+    tells_texts: bool = False
+    """Whether rows of the kind TEXT were counted."""
 
     def statistics(self) -> Statistics:
         """Of the train rows that are kept and have a class, where there are classes."""
@@ -68,16 +72,21 @@ class Survey:
         """Rows by rule."""
         by_action: dict[str, dict[str, int]] = {"quarantined": {}, "dropped": {}}
         total = 0
-        for row in self._of(RULE).groupBy("column", "state").agg(F.sum("num").alias("num")).collect():
-            total += row["num"]
-            if row["state"] is not None:
-                by_action[row["column"]][row["state"]] = row["num"]
+        for action, rule, num in self._counted[RULE]:
+            total += num
+            if rule is not None:
+                assert action is not None
+                by_action[action][rule] = num
         return Tally(total, by_action["quarantined"], by_action["dropped"])
 
     def classes(self) -> list[tuple[str, str | None, int]]:
         """(split, class, rows)."""
-        found = self._of(LABEL).groupBy("column", "state").agg(F.sum("num").alias("num")).collect()
-        return [(row["column"], row["state"], row["num"]) for row in found]
+        return [(str(split), name, num) for split, name, num in self._counted[LABEL]]
+
+    @property
+    def num_kept_texts(self) -> int | None:
+        """Rows that are kept and came as text; None where they were not counted."""
+        return sum(num for _, _, num in self._counted[TEXT]) if self.tells_texts else None
 
     def rejected(self) -> DataFrame:
         """The rows that are not kept."""
@@ -91,6 +100,15 @@ class Survey:
             keys = keys.unionByName(standing.mapInArrow(_pack_keys, "num long, value binary"))
         spread = keys.repartition("num").sortWithinPartitions("num")
         return not spread.mapInArrow(_equal_keys, "num long").isEmpty()
+
+    @cached_property
+    def _counted(self) -> Mapping[str, Sequence[tuple[str | None, str | None, int]]]:
+        """(column, state, num) of each kind that counts, in one job."""
+        counts = self.found.filter(F.col("kind").isin(RULE, LABEL, TEXT))
+        found: dict[str, list[tuple[str | None, str | None, int]]] = {RULE: [], LABEL: [], TEXT: []}
+        for row in counts.groupBy("kind", "column", "state").agg(F.sum("num").alias("num")).collect():
+            found[row["kind"]].append((row["column"], row["state"], row["num"]))
+        return found
 
     def _of(self, kind: str) -> DataFrame:
         return self.found.filter(F.col("kind") == kind).drop("kind")
@@ -116,7 +134,7 @@ def surveyed(
     packing = packing if packing and PACKED in seen else None
     look = _look(columns, wanted, kinds, has_classes=label is not None, packing=packing)
     with cached(rows.select(*seen, *others).mapInArrow(look, _SCHEMA)) as found:
-        yield Survey(found, wanted, kinds)
+        yield Survey(found, wanted, kinds, tells_texts=packing is not None)
 
 
 def _look(
@@ -127,8 +145,10 @@ def _look(
         rules: Counter[tuple[str | None, str | None]] = Counter()
         labels: Counter[tuple[str | None, str | None]] = Counter()
         hashes: list[npt.NDArray[np.int64]] = []
+        num_texts = 0
         for batch in batches:
             kept = pc.is_null(batch.column("_rule"))
+            num_texts += batch.column(PACKED).filter(kept).null_count if packing else 0
             rules.update(_counts(batch.column("_action"), batch.column("_rule")))
             if batch.column(KEY_HASH).null_count < batch.num_rows:
                 hashes.append(batch.column(KEY_HASH).drop_null().to_numpy())
@@ -147,7 +167,8 @@ def _look(
         if columns:
             yield _as(STATISTICS, values_batch(accumulator))
             yield _as(STATISTICS, counters_batch(accumulator))
-        for kind, counted in ((RULE, rules), (LABEL, labels)):
+        texts: Counter[tuple[str | None, str | None]] = Counter({(None, None): num_texts})
+        for kind, counted in ((RULE, rules), (LABEL, labels), (TEXT, texts)):
             pairs, nums = list(counted), list(counted.values())
             partial: dict[str, list[Any]] = {
                 "column": [pair[0] for pair in pairs],

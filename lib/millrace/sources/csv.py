@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 
 from millrace.contracts.evolution import HEADER, SOURCE, Reconciled, reconcile
-from millrace.contracts.packed import Packing
+from millrace.contracts.packed import Carrier
 from millrace.contracts.table import TableContract
 from millrace.sources.blocks import TooLong
 from millrace.sources.csv_blocks import parse
@@ -59,21 +59,21 @@ class CsvReader:
         """See `read_part`."""
         return read_part(unit, contract, self.dialect)
 
-    def typed(self, packing: Packing | None = None) -> TypedCsvReader:
+    def typed(self, carrier: Carrier | None = None) -> TypedCsvReader:
         """The same files with typed numbers."""
-        return TypedCsvReader(self.dialect, self.suffixes, packing)
+        return TypedCsvReader(self.dialect, self.suffixes, carrier)
 
 
 @dataclass(frozen=True)
 class TypedCsvReader(CsvReader):
     """The same rows, numbers as such where they are plainly good. See csv_typed."""
 
-    packing: Packing | None = None
+    carrier: Carrier | None = None
 
     def arrow_schema(self, contract: TableContract) -> pa.Schema:
-        """See `typed_schema`, and `Packing.schema`."""
+        """See `typed_schema`, and `Carrier.schema`."""
         schema = typed_schema(contract)
-        return schema if self.packing is None else self.packing.schema(schema)
+        return schema if self.carrier is None else self.carrier.schema(schema)
 
     def read(self, unit: Part, contract: TableContract) -> Iterator[pa.RecordBatch]:
         """See `read_part`."""
@@ -81,7 +81,7 @@ class TypedCsvReader(CsvReader):
         for batch in read_part(unit, contract, self.dialect, typed=True):
             came_typed = batch.schema.equals(schema)
             rows = batch if came_typed else as_texts(batch, contract)
-            yield rows if self.packing is None else self.packing.packed(rows, came_typed=came_typed)
+            yield rows if self.carrier is None else self.carrier.packed(rows, came_typed=came_typed)
 
 
 def check(path: str, contract: TableContract, dialect: Dialect = RFC_4180) -> None:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from millrace.config.sources import DeltaSource, JdbcSource, MixedSource, SourceConfig
-from millrace.contracts.packed import Packing
+from millrace.contracts.packed import Carrier
 from millrace.contracts.table import TableContract
 from millrace.errors import MillraceError, WireError
 from millrace.lake.ledger import RawFile
@@ -63,10 +63,10 @@ def source_of(config: SourceConfig, night: str | None = None) -> RawSource:
             return FileSource(_READERS[config.format](config))
 
 
-def typed(raw: RawSource, packing: Packing | None = None) -> RawSource | None:
-    """The same rows with numbers that are typed where they are read (contracts.texts), and packed as that says; None where the
+def typed(raw: RawSource, carrier: Carrier | None = None) -> RawSource | None:
+    """The same rows with numbers that are typed where they are read (contracts.texts), which travel as that says; None where the
     format has no such way."""
-    return FileSource(raw.reader.typed(packing)) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
+    return FileSource(raw.reader.typed(carrier)) if isinstance(raw, FileSource) and type(raw.reader) is CsvReader else None
 
 
 @dataclass(frozen=True)

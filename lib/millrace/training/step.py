@@ -23,6 +23,7 @@ import tensorflow as tf
 from millrace.config.training import TrainingConfig
 from millrace.errors import TrainingError
 from millrace.models.target import STANDARD, Target
+from millrace.training.gradients import gradients_of, own_gradients
 from millrace.training.loss_scale import LossScale
 from millrace.training.objective import label_dtype, losses_and_sums
 from millrace.training.reduction import Sum, add_up_in_half, horovod_sum
@@ -197,7 +198,7 @@ class TrainStep:
 
     def _gradients(self, features: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients of sum(weight * loss), or of its mean, and the sums, of these rows. In float32, without the loss scale."""
-        with tf.GradientTape() as tape:
+        with own_gradients():
             logits = self._model(features, training=True)
             losses, metrics = losses_and_sums(self._options.loss, logits, labels, weights, target=self._options.target)
             shares = weights if self._options.class_weights is None else weights * tf.gather(self._options.class_weights, labels)
@@ -212,7 +213,7 @@ class TrainStep:
             if self._scale is not None:  # which is made for means
                 scale = self._scale.value / (1.0 if self._gives_means else tf.maximum(tf.reduce_sum(weights), 1.0))
                 objective *= scale
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(objective, self._variables)]
+        gradients = gradients_of(objective, self._variables)
         if scale is not None:
             gradients = [gradient / scale for gradient in gradients]
         return gradients, tf.stack([*metrics, weight])

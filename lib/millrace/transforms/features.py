@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -10,6 +11,8 @@ from pyspark.sql.types import BinaryType, StructField, StructType
 
 from millrace.contracts.features import FittedFeatures
 from millrace.contracts.packed import LOOSE, PACKED, Packing, as_binary
+from millrace.contracts.table import TableContract
+from millrace.contracts.texts import comes_typed
 from millrace.transforms.encoding import encode_batch
 
 FEATURES = "features"
@@ -17,6 +20,49 @@ IDS = "ids"
 
 _BATCH_BYTES = 64 * 1024**2
 """Of features in memory at once: wide one-hots are made of fewer rows at a time."""
+_MAX_WIDTH_WHEN_READ = 1024
+"""Of the features that are made of as many rows as a reader gives at a time."""
+
+
+@dataclass(frozen=True)
+class EncodedWhenRead:
+    """Features that are made where rows are read, in the place of the columns that Spark only carries: a `Carrier`.
+
+    Rows that came as text have none: it is for nights that keep no such row.
+    """
+
+    packing: Packing
+    """The columns that Spark only carries."""
+    fitted: FittedFeatures
+
+    @classmethod
+    def of(cls, packing: Packing, fitted: FittedFeatures, contract: TableContract) -> EncodedWhenRead | None:
+        """None where a feature is made of a column that is not read as what it is, or they are too wide."""
+        columns = [contract.columns[column.name] for column in fitted.inputs]
+        are_read = all(comes_typed(column) or column.type == "string" for column in columns)
+        return cls(packing, fitted) if are_read and fitted.width <= _MAX_WIDTH_WHEN_READ else None
+
+    def schema(self, typed: pa.Schema) -> pa.Schema:
+        """See `Carrier`."""
+        kept = [field for field in typed if field.name not in self.packing.types]
+        return pa.schema([*kept, *[pa.field(name, pa.binary()) for name in names_of(self.fitted)]])
+
+    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
+        """See `Carrier`."""
+        names = names_of(self.fitted)
+        made = _made(rows, self.fitted) if came_typed else {name: pa.nulls(rows.num_rows, pa.binary()) for name in names}
+        schema = self.schema(rows.schema)
+        kept = [rows.column(name) for name in schema.names[: len(schema) - len(names)]]
+        return pa.RecordBatch.from_arrays([*kept, *made.values()], schema=schema)
+
+    def around(self, columns: Iterable[str]) -> list[str]:
+        """See `Carrier`."""
+        return [*[name for name in columns if name not in self.packing.types], *names_of(self.fitted)]
+
+
+def names_of(fitted: FittedFeatures) -> list[str]:
+    """Of the columns that are made: one without places is left out."""
+    return [name for name, width in ((FEATURES, fitted.width), (IDS, len(fitted.id_names))) if width]
 
 
 def encode_features(
@@ -30,8 +76,7 @@ def encode_features(
     taken = {column.name for column in fitted.inputs} - set(keep)
     taken |= {PACKED, LOOSE} if packing else set()
     others = [field for field in rows.schema.fields if field.name not in taken]
-    names = [name for name, width in ((FEATURES, fitted.width), (IDS, len(fitted.id_names))) if width]
-    schema = StructType([*others, *[StructField(name, BinaryType(), nullable=False) for name in names]])
+    schema = StructType([*others, *[StructField(name, BinaryType(), nullable=False) for name in names_of(fitted)]])
     return rows.mapInArrow(_encode([field.name for field in others], fitted, packing), schema)
 
 
@@ -46,9 +91,12 @@ def _encode(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in _slices(batches, max(1, _BATCH_BYTES // (4 * max(1, fitted.width)))):
-            features, ids = encode_batch(packing.unpack(batch) if packing else batch, fitted)
-            columns = {name: batch.column(name) for name in others}
-            columns |= {name: as_binary(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}
-            yield pa.RecordBatch.from_pydict(columns)
+            made = _made(packing.unpack(batch) if packing else batch, fitted)
+            yield pa.RecordBatch.from_pydict({name: batch.column(name) for name in others} | made)
 
     return run
+
+
+def _made(batch: pa.RecordBatch, fitted: FittedFeatures) -> dict[str, pa.Array]:
+    features, ids = encode_batch(batch, fitted)
+    return {name: as_binary(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}

@@ -1,4 +1,4 @@
-"""Who a row is: row_id, order and split by SHA-256 over one canonical encoding, the same in Spark and in Python.
+"""Who a row is: row_id and split by SHA-256 over one canonical encoding, the same in Spark and in Python.
 
 A value is encoded as a tag byte (0 for NULL, 1 otherwise); where it is not NULL, its number of bytes as 8 hex digits and the
 bytes follow.
