@@ -69,8 +69,8 @@ def measure(num_rounds: int, *, steps: Mapping[str, int], starts: bool = True) -
             with sides(model, directory) as groups:
                 for number, one in enumerate([{}, *rounds]):
                     _say(f"{model}: round {number}/{num_rounds}" if number else f"{model}: warming up")
-                    turns = list(groups.items())[:: -1 if number % 2 else 1]
-                    one.update({(model, side): _rate(group, count) for side, group in turns})
+                    rates = {side: _rate(groups[side], count) for side in list(groups)[:: -1 if number % 2 else 1]}
+                    one.update({(model, side): rates[side] for side in groups})
         seconds = _start_seconds(directory) if starts else {}
     return summarise(rounds, seconds)
 

@@ -12,12 +12,12 @@ import pyarrow.csv
 import pytest
 from pyspark.sql import SparkSession
 
-from millrace.contracts.packed import as_binary
+from millrace.contracts.packed import Packing, as_binary
 from millrace.contracts.spark import struct_type
 from millrace.fit.collect import collect_statistics
 from millrace.fit.features import fit_features, needs_of
 from millrace.transforms.encoding import encode_batch
-from millrace.transforms.features import _slices, encode_features
+from millrace.transforms.features import EncodedWhenRead, _slices, encode_features
 from tests import feature_tables as tables
 
 DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -56,6 +56,40 @@ def test_spark_gives_what_numpy_gives(spark: SparkSession) -> None:
     assert [row["text"] for row in found] == [row["text"] for row in rows]
     np.testing.assert_array_equal(np.stack([np.frombuffer(row["features"], "<f4") for row in found]), expected)
     np.testing.assert_array_equal(np.stack([np.frombuffer(row["ids"], "<i4") for row in found]), ids)
+
+
+def test_rows_are_encoded_where_they_are_read() -> None:
+    contract = tables.contract_of({"x": "double", "text": "string", "n": "int"})
+    rows = [{"x": number / 3, "text": "ab"[number % 2], "n": number} for number in range(9)]
+    batch = tables.batch_of(rows, contract)
+    features = [tables.feature(encode="zscore", column="x"), tables.feature(encode="index", column="text")]
+    fitted = tables.fitted_on(features, batch, contract)
+    encoded = EncodedWhenRead.of(Packing({"x": pa.float64(), "n": pa.int32()}), fitted, contract)
+    assert encoded is not None
+    made = encoded.packed(batch, came_typed=True)
+    assert made.schema.equals(encoded.schema(batch.schema))
+    assert made.schema.names == ["text", "features", "ids"] == encoded.around(contract.columns)
+    expected, ids = encode_batch(batch, fitted)
+    assert made.column("features").to_pylist() == [row.tobytes() for row in expected]
+    assert made.column("ids").to_pylist() == [row.tobytes() for row in ids]
+    assert made.column("text").equals(batch.column("text"))
+    as_text = encoded.packed(batch, came_typed=False)
+    assert as_text.schema.equals(made.schema)
+    assert as_text.column("features").null_count == as_text.column("ids").null_count == 9
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "options"),
+    [
+        ("flag", "boolean", {"encode": "index"}),  # comes as text, for Spark to cast
+        ("text", "string", {"encode": "hash", "buckets": 2000}),  # a reader's 10,000 rows would come to 80 MB
+    ],
+)
+def test_what_is_not_encoded_where_it_is_read(column: str, kind: str, options: dict[str, Any]) -> None:
+    contract = tables.contract_of({column: kind})
+    batch = tables.batch_of([{column: True if kind == "boolean" else "a"}], contract)
+    fitted = tables.fitted_on([tables.feature(column=column, **options)], batch, contract)
+    assert EncodedWhenRead.of(Packing({}), fitted, contract) is None
 
 
 def test_a_vector_without_places_is_left_out(spark: SparkSession) -> None:
