@@ -7,9 +7,10 @@ int64 or a float64, little-endian; then for each 64 columns 8 bytes with a bit f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,55 +24,71 @@ _WORD = 8
 _BITS = 8 * _WORD
 
 
-class Carrier(Protocol):
-    """How rows that a reader has typed go to Spark."""
+class Carrier(ABC):
+    """How rows that a reader has typed go to Spark: some columns as binary values that are made of a row."""
 
-    def schema(self, typed: pa.Schema) -> pa.Schema:
-        """Of what comes out of rows in `typed`."""
+    @property
+    @abstractmethod
+    def replaced(self) -> Collection[str]:
+        """The columns that do not go themselves."""
 
-    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
-        """The same rows with one value in the place of some columns; NULL where they came as text."""
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Of the columns that go in their place."""
 
+    @abstractmethod
+    def made(self, rows: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """Those columns, in the order of `names`."""
+
+    @abstractmethod
     def around(self, columns: Iterable[str]) -> list[str]:
         """The columns of a frame that has these ones, some of them as this says."""
 
+    def schema(self, typed: pa.Schema) -> pa.Schema:
+        """Of what comes out of rows in `typed`."""
+        kept = [field for field in typed if field.name not in self.replaced]
+        return pa.schema([*kept, *[pa.field(name, pa.binary()) for name in self.names]])
+
+    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
+        """The same rows, what is made behind the others; NULL where they came as text."""
+        kept = [rows.column(name) for name in rows.schema.names if name not in self.replaced]
+        made = self.made(rows).values() if came_typed else [pa.nulls(rows.num_rows, pa.binary())] * len(self.names)
+        return pa.RecordBatch.from_arrays([*kept, *made], schema=self.schema(rows.schema))
+
 
 @dataclass(frozen=True)
-class Packing:
+class Packing(Carrier):
     """Which columns travel so, in their order, and the types that they have otherwise: integers and floats."""
 
     types: Mapping[str, pa.DataType]
+
+    @property
+    def replaced(self) -> Collection[str]:
+        """See `Carrier`."""
+        return self.types
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `Carrier`."""
+        return (PACKED,)
 
     @property
     def width(self) -> int:
         """Words of a row."""
         return len(self.types) + -(-len(self.types) // _BITS)
 
-    def pack(self, columns: Mapping[str, pa.Array]) -> pa.Array:
-        """(B,) binary of columns of B values."""
-        num_rows = len(next(iter(columns.values())))
-        words = np.zeros((num_rows, self.width), np.int64)
+    def made(self, rows: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """See `Carrier`."""
+        words = np.zeros((rows.num_rows, self.width), np.int64)
         for place, (name, kind) in enumerate(self.types.items()):
-            values = columns[name]
+            values = rows.column(name)
             if values.null_count:
                 is_null = values.is_null().to_numpy(zero_copy_only=False)
                 words[:, len(self.types) + place // _BITS] |= is_null.astype(np.int64) << place % _BITS
                 values = values.fill_null(0)
             words[:, place] = values.to_numpy().astype(_word_type(kind), copy=False).view(np.int64)
-        return as_binary(words)
-
-    def schema(self, typed: pa.Schema) -> pa.Schema:
-        """Of rows that have PACKED in the place of the columns."""
-        return pa.schema([*[field for field in typed if field.name not in self.types], pa.field(PACKED, pa.binary())])
-
-    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
-        """The same rows with PACKED in the place of the columns; NULL where they came as text."""
-        schema = self.schema(rows.schema)
-        kept = [rows.column(name) for name in schema.names[:-1]]
-        numbers = (
-            self.pack({name: rows.column(name) for name in self.types}) if came_typed else pa.nulls(rows.num_rows, pa.binary())
-        )
-        return pa.RecordBatch.from_arrays([*kept, numbers], schema=schema)
+        return {PACKED: as_binary(words)}
 
     def unpack(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The same rows with the columns in the place of PACKED and LOOSE."""

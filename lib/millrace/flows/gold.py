@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.models import NumberLabelConfig
-from millrace.contracts.packed import Carrier, Packing
+from millrace.contracts.packed import Packing
 from millrace.fit.state import FittedState
 from millrace.flows import rejects
 from millrace.flows.context import Context
@@ -27,7 +27,7 @@ from millrace.lake.write import write_nights
 from millrace.transforms import blocks, windows
 from millrace.transforms.encode import LABEL, class_index, in_hash_order
 from millrace.transforms.encoders import Fit
-from millrace.transforms.features import EncodedWhenRead, encode_features, names_of
+from millrace.transforms.features import EncodedWhenRead, encode_features
 from millrace.transforms.split import SPLITS
 from millrace.transforms.tokens import TokenColumn, tokenize
 
@@ -56,7 +56,7 @@ def write_gold(
     rows: DataFrame,
     *,
     num_rows: int | None = None,
-    carrier: Carrier | None = None,
+    carrier: Packing | EncodedWhenRead | None = None,
 ) -> Gold:
     """Encodes `rows`, silver's of the scope's nights, into gold. `num_rows`: how many they are, where that is known; `carrier`:
     how some of their columns travel."""
@@ -75,7 +75,9 @@ def write_gold(
     return Gold(table, rows_by_split(context.lake.path(table.table), table.version), where, tally)
 
 
-def encode_rows(context: Context, state: FittedState, rows: DataFrame, carrier: Carrier | None = None) -> DataFrame:
+def encode_rows(
+    context: Context, state: FittedState, rows: DataFrame, carrier: Packing | EncodedWhenRead | None = None
+) -> DataFrame:
     """One row per silver row: row_id, tensors and token ids as bytes in C order, `features` (float32) and `ids` (int32), label,
     split, _night.
 
@@ -89,16 +91,16 @@ def encode_rows(context: Context, state: FittedState, rows: DataFrame, carrier: 
         columns.append(label.alias(LABEL))
     taken = [column.name for column in state.features.inputs] if state.features else []
     kept = [feature.column for feature in config.image_features] + [feature.column for feature in config.token_features]
-    is_encoded = isinstance(carrier, EncodedWhenRead)
-    named = list(dict.fromkeys(kept if is_encoded else [*kept, *taken]))
-    made = names_of(state.features) if state.features is not None and is_encoded else []
-    found = carrier.around(named) if carrier else named
-    chosen = rows.select(*columns, *[name for name in found if name not in made], "split", "_night", *made)
+    if isinstance(carrier, EncodedWhenRead):
+        chosen = rows.select(*columns, *dict.fromkeys(kept), "split", "_night", *carrier.names)
+    else:
+        named = list(dict.fromkeys([*kept, *taken]))
+        chosen = rows.select(*columns, *(carrier.around(named) if carrier else named), "split", "_night")
     if config.label is not None:
         chosen = chosen.filter(F.col(LABEL).isNotNull())
-    if state.features is not None and not is_encoded:  # first: a text may be a category and tokens as well
-        packing = carrier if isinstance(carrier, Packing) else None
-        chosen = encode_features(chosen, fitted=state.features, keep=kept, packing=packing)
+    if state.features is not None and not isinstance(carrier, EncodedWhenRead):
+        # first: a text may be a category and tokens as well
+        chosen = encode_features(chosen, fitted=state.features, keep=kept, packing=carrier)
     if config.token_features:
         fits = {feature.column: Fit.of(feature) for feature in config.token_features}
         chosen = tokenize(chosen, columns=[TokenColumn(column, state.tokenizers[column], fit) for column, fit in fits.items()])

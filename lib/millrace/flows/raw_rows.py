@@ -14,7 +14,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.contracts.packed import Carrier, Packing
+from millrace.contracts.packed import Packing
 from millrace.contracts.texts import TEXTS, rules_met_by_typed, typed_columns
 from millrace.flows.check import uses_content
 from millrace.flows.context import Context
@@ -92,10 +92,11 @@ class RawRows(Rows):
         # without a key a row is told by the text that it has in its file
         can_be_typed = bool(contract.key) and not uses_content(context.config)
         packing = packing_of(context) if can_be_typed and not compares_keys else None
-        self._typed_source = typed(self._source, known.encoded or packing) if can_be_typed else None
+        carrier = known.encoded or packing
+        self._typed_source = typed(self._source, carrier) if can_be_typed else None
         self.packing = packing if self._typed_source is not None else None
         """Of the columns that Spark only carries."""
-        self.carrier: Carrier | None = known.encoded or self.packing
+        self.carrier = carrier if self._typed_source is not None else None
         """How those columns travel."""
         # what is wanted of few rows is made at the end, of columns that are as they were: a row_id costs as much as all rules
         self._is_late = self._typed_source is not None and not context.config.clean and not compares_keys

@@ -157,7 +157,7 @@ def look_through(context: Context, stack: ExitStack, make: Callable[..., RawRows
 
 
 def kept_of(context: Context, made: RawRows, rows: DataFrame) -> DataFrame:
-    """What gold is made of: the columns of silver, some of them as they travel."""
+    """What gold is made of, out of tagged `rows`: the columns of silver, some of them as they travel."""
     columns = made.carrier.around(context.silver.columns) if made.carrier else context.silver.columns
     return rows.filter(F.col("_rule").isNull()).select(*columns, "row_id", "split", "_night")
 

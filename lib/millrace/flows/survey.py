@@ -61,8 +61,6 @@ class Survey:
     found: DataFrame
     needs: Sequence[Need]
     kinds: Mapping[str, Kind]
-    tells_texts: bool = False
-    """Whether rows of the kind TEXT were counted."""
 
     def statistics(self) -> Statistics:
         """Of the train rows that are kept and have a class, where there are classes."""
@@ -86,7 +84,8 @@ class Survey:
     @property
     def num_kept_texts(self) -> int | None:
         """Rows that are kept and came as text; None where they were not counted."""
-        return sum(num for _, _, num in self._counted[TEXT]) if self.tells_texts else None
+        counted = self._counted[TEXT]
+        return sum(num for _, _, num in counted) if counted else None
 
     def rejected(self) -> DataFrame:
         """The rows that are not kept."""
@@ -134,7 +133,7 @@ def surveyed(
     packing = packing if packing and PACKED in seen else None
     look = _look(columns, wanted, kinds, has_classes=label is not None, packing=packing)
     with cached(rows.select(*seen, *others).mapInArrow(look, _SCHEMA)) as found:
-        yield Survey(found, wanted, kinds, tells_texts=packing is not None)
+        yield Survey(found, wanted, kinds)
 
 
 def _look(
@@ -167,7 +166,7 @@ def _look(
         if columns:
             yield _as(STATISTICS, values_batch(accumulator))
             yield _as(STATISTICS, counters_batch(accumulator))
-        texts: Counter[tuple[str | None, str | None]] = Counter({(None, None): num_texts})
+        texts: Counter[tuple[str | None, str | None]] = Counter({(None, None): num_texts} if packing else {})
         for kind, counted in ((RULE, rules), (LABEL, labels), (TEXT, texts)):
             pairs, nums = list(counted), list(counted.values())
             partial: dict[str, list[Any]] = {

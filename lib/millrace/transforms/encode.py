@@ -19,7 +19,7 @@ def class_index(label: str, classes: Sequence[str]) -> Column:
 def in_hash_order(rows: DataFrame, *, seed: int, num_partitions: int) -> DataFrame:
     """The same rows, hash-partitioned and sorted by hash(seed, row_id): by one number, which Spark sorts without comparing.
 
-    The hash is xxHash64 (Y. Collet): row_id is a cryptographic one already, and this costs a tenth of another.
+    The hash is xxHash64 (Y. Collet): row_id is a cryptographic one already, and another costs more.
     """
     order = F.xxhash64(F.lit(seed), "row_id")
     ordered = rows.withColumn("_order", order).repartition(num_partitions, "_order")

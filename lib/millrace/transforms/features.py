@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import BinaryType, StructField, StructType
 
 from millrace.contracts.features import FittedFeatures
-from millrace.contracts.packed import LOOSE, PACKED, Packing, as_binary
+from millrace.contracts.packed import LOOSE, PACKED, Carrier, Packing, as_binary
 from millrace.contracts.table import TableContract
 from millrace.contracts.texts import comes_typed
 from millrace.transforms.encoding import encode_batch
@@ -25,8 +25,8 @@ _MAX_WIDTH_WHEN_READ = 1024
 
 
 @dataclass(frozen=True)
-class EncodedWhenRead:
-    """Features that are made where rows are read, in the place of the columns that Spark only carries: a `Carrier`.
+class EncodedWhenRead(Carrier):
+    """Features that are made where rows are read, in the place of the columns that Spark only carries.
 
     Rows that came as text have none: it is for nights that keep no such row.
     """
@@ -42,25 +42,26 @@ class EncodedWhenRead:
         are_read = all(comes_typed(column) or column.type == "string" for column in columns)
         return cls(packing, fitted) if are_read and fitted.width <= _MAX_WIDTH_WHEN_READ else None
 
-    def schema(self, typed: pa.Schema) -> pa.Schema:
+    @property
+    def replaced(self) -> Collection[str]:
         """See `Carrier`."""
-        kept = [field for field in typed if field.name not in self.packing.types]
-        return pa.schema([*kept, *[pa.field(name, pa.binary()) for name in names_of(self.fitted)]])
+        return self.packing.replaced
 
-    def packed(self, rows: pa.RecordBatch, *, came_typed: bool) -> pa.RecordBatch:
+    @property
+    def names(self) -> Sequence[str]:
         """See `Carrier`."""
-        names = names_of(self.fitted)
-        made = _made(rows, self.fitted) if came_typed else {name: pa.nulls(rows.num_rows, pa.binary()) for name in names}
-        schema = self.schema(rows.schema)
-        kept = [rows.column(name) for name in schema.names[: len(schema) - len(names)]]
-        return pa.RecordBatch.from_arrays([*kept, *made.values()], schema=schema)
+        return _names_of(self.fitted)
+
+    def made(self, rows: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """See `Carrier`."""
+        return _made(rows, self.fitted)
 
     def around(self, columns: Iterable[str]) -> list[str]:
         """See `Carrier`."""
-        return [*[name for name in columns if name not in self.packing.types], *names_of(self.fitted)]
+        return [*[name for name in columns if name not in self.replaced], *self.names]
 
 
-def names_of(fitted: FittedFeatures) -> list[str]:
+def _names_of(fitted: FittedFeatures) -> list[str]:
     """Of the columns that are made: one without places is left out."""
     return [name for name, width in ((FEATURES, fitted.width), (IDS, len(fitted.id_names))) if width]
 
@@ -76,7 +77,7 @@ def encode_features(
     taken = {column.name for column in fitted.inputs} - set(keep)
     taken |= {PACKED, LOOSE} if packing else set()
     others = [field for field in rows.schema.fields if field.name not in taken]
-    schema = StructType([*others, *[StructField(name, BinaryType(), nullable=False) for name in names_of(fitted)]])
+    schema = StructType([*others, *[StructField(name, BinaryType(), nullable=False) for name in _names_of(fitted)]])
     return rows.mapInArrow(_encode([field.name for field in others], fitted, packing), schema)
 
 
@@ -98,5 +99,5 @@ def _encode(
 
 
 def _made(batch: pa.RecordBatch, fitted: FittedFeatures) -> dict[str, pa.Array]:
-    features, ids = encode_batch(batch, fitted)
-    return {name: as_binary(values) for name, values in ((FEATURES, features), (IDS, ids)) if values.shape[1]}
+    vectors = dict(zip((FEATURES, IDS), encode_batch(batch, fitted), strict=True))
+    return {name: as_binary(vectors[name]) for name in _names_of(fitted)}
