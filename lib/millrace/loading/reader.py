@@ -119,7 +119,7 @@ class PlannedReader:
     def _batch(self, windows: _Windows, step: int) -> Batch:
         window, offset = divmod(step * self._spec.rows_per_step, self._spec.window_rows)
         windows.move_to(window)
-        rows = windows.rows(offset, self._spec.rows_per_step)
+        rows = windows.rows(offset)
         padded = max(1, rows.size)
         columns: Columns = {}
         lengths = {}
@@ -154,7 +154,8 @@ class _Windows:
         """By column, the windows of all shards behind one another, each in the order of the line."""
         self._window = -1
         self._begins: dict[int, int] = {}  # shard -> where its rows of this window begin in the buffers
-        self._order: list[npt.NDArray[np.int64]] = []  # by shard, the places of its rows, shuffled
+        self._full_steps = np.empty((0, 0), dtype=np.int64)  # (steps to which all shards give their share, rows of a step) places
+        self._last_steps: list[npt.NDArray[np.int64]] = []  # by shard, the places of what comes behind them
         self._held: dict[int, RowGroupColumns] = {}  # row group -> columns, as long as a later piece needs it
         self._pieces_left = dict(zip(*(part.tolist() for part in np.unique(pieces.row_group, return_counts=True)), strict=True))
 
@@ -165,19 +166,33 @@ class _Windows:
         self._window = window
         rows = [self._num_rows(shard, window) for shard in self._shards]
         self._begins = dict(zip(self._shards, accumulate(rows, initial=0), strict=False))
+        self._shuffle(window, rows)  # while the readers read
         begin, end = np.searchsorted(self._pieces.window, [window, window + 1])
         for piece in range(int(begin), int(end)):
             self._copy(piece)
-        self._order = [
+
+    def rows(self, offset: int) -> npt.NDArray[np.int64]:
+        """The rows of a step, as places in the buffers: from `offset` on of each shard's shuffled window."""
+        share = self._plan.spec.rows_per_step
+        step = offset // share
+        if step < len(self._full_steps):
+            return np.asarray(self._full_steps[step])
+        begin = (step - len(self._full_steps)) * share
+        return np.asarray(np.concatenate([_NO_ROWS, *(places[begin : begin + share] for places in self._last_steps)]))
+
+    def _shuffle(self, window: int, rows: Sequence[int]) -> None:
+        """The places of the window's rows in the order in which they are taken."""
+        orders = [
             self._begins[shard] + self._plan.window_order(shard, window)
             for shard, num_rows in zip(self._shards, rows, strict=True)
             if num_rows
         ]
-
-    def rows(self, offset: int, count: int) -> npt.NDArray[np.int64]:
-        """The rows `offset` to `offset + count` of each shard's shuffled window, as places in the buffers."""
-        # one list for all shards: a NumPy call for each shard and column would cost more than the rows themselves
-        return np.concatenate([_NO_ROWS, *(order[offset : offset + count] for order in self._order)])
+        # laid out step by step at once: NumPy calls for each step and shard would cost as much as copying the rows
+        share = self._plan.spec.rows_per_step
+        num_steps = min((order.size for order in orders), default=0) // share
+        parts = [order[: num_steps * share].reshape(num_steps, share) for order in orders]
+        self._full_steps = np.concatenate(parts, axis=1) if num_steps else self._full_steps[:0]
+        self._last_steps = [order[num_steps * share :].copy() for order in orders]
 
     def _num_rows(self, shard: int, window: int) -> int:
         spec = self._plan.spec
