@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from millrace.errors import LakeError
 from millrace.lake import artifacts
@@ -109,6 +110,15 @@ def test_a_file_system_that_takes_no_writes() -> None:
         "lake: expected to write LAKE; found that the system refuses it (no such file or directory). "
         "Check the path and its permissions."
     )
+
+
+def test_what_a_store_has_kept_half_gets_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that says it has fewer bytes than it was given: what stood before stays."""
+    artifacts.write_text("memory://torn/x.json", "before")
+    monkeypatch.setattr(MemoryFileSystem, "size", lambda *_: 3)
+    with pytest.raises(OSError, match=r"^/torn/x\.json\.[0-9a-f]{32}\.tmp has 3 bytes of 5 that were written$"):
+        artifacts.write_text("memory://torn/x.json", "after")
+    assert artifacts.read_text("memory://torn/x.json") == "before"
 
 
 def test_artifacts_are_whole_or_not_there(lake: Lake) -> None:

@@ -15,6 +15,7 @@ IMAGE = ColumnSpec(name="image", dtype="uint8", shape=(2, 2))
 WORDS = ColumnSpec(name="words", dtype="int32", shape=(2,))
 TOKENS = ColumnSpec(name="tokens", dtype="int32", length_buckets=(2, 4))
 LABEL = ColumnSpec(name="label", dtype="int32")
+HALF = ColumnSpec(name="half", dtype="float32")
 ROW_ID = ColumnSpec(name="row_id", dtype="string")
 
 
@@ -156,6 +157,7 @@ def test_sequence_longer_than_the_last_bucket_is_refused():
         (LABEL, ["1"], pa.string(), "column label with numbers that fit int32; found string"),
         (LABEL, [2**40], pa.int64(), "column label with numbers that fit int32; found Integer value 1099511627776 not in range"),
         (LABEL, [0.5], pa.float64(), "column label with numbers that fit int32; found Float value 0.5 was truncated"),
+        (HALF, [1.0, -1e300], pa.float64(), "column half with numbers that fit float32; found -1e+300"),
         (ROW_ID, [b"a"], pa.binary(), "column row_id with strings; found binary"),
     ],
 )

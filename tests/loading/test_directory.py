@@ -56,7 +56,9 @@ def test_partitions_by_directory_names(numbered_files, tmp_path):
         source = Path(numbered_files([len(split)], name=f"{split}-{night}"), "part-000.parquet")
         source.rename(folder / "data.parquet")
     uri = str(tmp_path / "gold")
-    assert build_directory_index(uri, partitions={}).num_rows == 14
+    assert (
+        build_directory_index(uri, partitions={}).num_rows == build_directory_index(f"file://{uri}", partitions={}).num_rows == 14
+    )
     assert build_directory_index(uri, partitions={"split": "train"}).num_rows == 10
     assert build_directory_index(uri, partitions={"split": "train", "_night": "a b"}).num_rows == 5
     assert build_directory_index(uri, partitions={"split": "other"}).num_rows == 0

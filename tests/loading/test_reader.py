@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -234,14 +236,40 @@ def test_file_that_was_vacuumed_under_the_run(digits_table):
     assert f"expected 20 rows in row group 0 of {index.files[1]}, as indexed" in str(caught.value)
 
 
-def test_file_that_was_replaced_under_the_run(digits_table):
+@pytest.mark.parametrize("told_by", ["its size", "its rows"])
+def test_file_that_was_replaced_under_the_run(digits_table, told_by):
     index = build_index(digits_table(20, 30), version=1, partitions={})
-    Path(index.files[1]).write_bytes(Path(index.files[0]).read_bytes())
+    path = Path(index.files[1])
+    before = path.stat().st_size
+    path.write_bytes(Path(index.files[0]).read_bytes())
+    found = f"{before:,} bytes in {path}, as indexed; found {path.stat().st_size:,} bytes"
+    if told_by == "its rows":
+        index = replace(index, identities=())
+        found = f"30 rows in row group 0 of {path}, as indexed; found 20 rows"
     with pytest.raises(LakeError) as caught:
         list(reader_of(index, planned(index)).batches(0))
+    assert not caught.value.retry
     assert str(caught.value) == (
-        f"load: expected 30 rows in row group 0 of {index.files[1]}, as indexed; found 20 rows. "
+        f"load: expected {found}. "
         "The table was vacuumed, rewritten or damaged under the run: build the index again, from a version that is kept."
+    )
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), TimeoutError("no answer"), ConnectionResetError()])
+def test_store_that_does_not_answer_is_tried_again(digits_table, monkeypatch, error):
+    """It is not taken for a table that has changed: a training goes on from its last checkpoint."""
+    index = build_index(digits_table(20), version=0, partitions={})
+
+    def read(*_):
+        raise error
+
+    monkeypatch.setattr(RowGroupFile, "read", read)
+    with pytest.raises(LakeError) as caught:
+        list(reader_of(index, planned(index)).batches(0))
+    assert caught.value.retry
+    assert str(caught.value) == (
+        f"load: expected row group 0 of {index.files[0]} to be read; found {type(error).__name__}: {error}. "
+        "See that the store answers. Training goes on from its last checkpoint, a stream from the step that it is given."
     )
 
 

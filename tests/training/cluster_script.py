@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from faults import ctrl_c_works  # it is submitted as a script: its own directory is on the path
+from faults import ctrl_c_works, no_process_is_left  # it is submitted as a script: its own directory is on the path
 from pyspark.sql import SparkSession
 
 from millrace import observe
@@ -52,7 +52,7 @@ def train(spark: SparkSession, run: dict[str, Any]) -> dict[str, Any]:
     except MillraceError as error:
         outcome["error"] = str(error)
         observe.LOG.error("%s", error)
-    outcome |= {"left": still_there(pids), "ctrl_c": ctrl_c_works()}
+    outcome |= {"left": still_there(pids), "clean": no_process_is_left(Path(run["planted"])), "ctrl_c": ctrl_c_works()}
     return outcome | {"hellos": hellos, "taken": taken, "environments": environments}
 
 

@@ -21,20 +21,21 @@ class StoppedError(Exception):
 class Recorder:
     """What one rank was given, and where it stops."""
 
-    stop_after: int | None = None
+    stop_after: float | None = None
+    """The step whose checkpoint is the last; half a step later is after an epoch's end."""
     row_ids: list[tuple[int, int, tuple[str, ...]]] = field(default_factory=list)
     """(epoch, step in it, both from 0; the rank's rows)"""
     learning_rates: list[tuple[int, float]] = field(default_factory=list)
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Stops when the checkpoint of the step has been written: when the next thing is told."""
-        later = kind == "step" and fields["step"] == self.stop_after_or_never() + 1
+        later = kind == "step" and fields["step"] == int(self.stop_after_or_never()) + 1
         if later or (kind == "validation" and fields["step"] == self.stop_after):
             raise StoppedError
         if kind == "step":
             self.learning_rates.append((fields["step"], fields["learning_rate"]))
 
-    def stop_after_or_never(self) -> int:
+    def stop_after_or_never(self) -> float:
         return -1 if self.stop_after is None else self.stop_after
 
     def reader(self) -> type[PlannedReader]:
@@ -69,7 +70,7 @@ class Lineage:
     """Of metrics/epochs, but for the speed."""
 
 
-def run_once(request: TrainRequest, ranks: Any, stop_after: int | None = None) -> Lineage:
+def run_once(request: TrainRequest, ranks: Any, stop_after: float | None = None) -> Lineage:
     """One run on these ranks, to its end or to the checkpoint after a step."""
     from millrace.training import loop
 
@@ -83,7 +84,7 @@ def run_once(request: TrainRequest, ranks: Any, stop_after: int | None = None) -
     return Lineage(result.weight_hash, result.first_step, tuple(recorder.learning_rates), tuple(recorder.row_ids), rows)
 
 
-def as_rank(request_json: str, stops: Sequence[int]) -> tuple[Lineage, dict[int, tuple[Lineage, Lineage]]]:
+def as_rank(request_json: str, stops: Sequence[float]) -> tuple[Lineage, dict[float, tuple[Lineage, Lineage]]]:
     """A whole run; then, for each stop, a run that stops there and one that goes on. In a process that Horovod has started."""
     import tensorflow as tf
 

@@ -22,9 +22,9 @@ from tests.training.conftest import digits_request
 from tests.training.faults import happened_at, plant, plant_recorder
 
 ROOT = Path(__file__).resolve().parents[2]
-# The fake: these machines have no GPU. The first who asks is told of GPU 0, the second of GPU 1, as two nodes would be.
+# The fake: these machines have no GPU. The first who asks is told of GPU 0, the second of GPU 1, as nodes would be.
 PRETEND = """#!/bin/bash
-for gpu in 0 1; do mkdir "{directory}/gpu-$gpu" 2>/dev/null && break; done
+for gpu in 0 1 2; do mkdir "{directory}/gpu-$gpu" 2>/dev/null && break; done
 echo "{{\\"name\\": \\"gpu\\", \\"addresses\\": [\\"$gpu\\"]}}"
 """
 CANARIES = ("canary-in-the-environment", "canary-called-a-secret", "canary-in-the-settings", "canary-in-the-address")
@@ -40,8 +40,8 @@ class Session:
     stderr: str
 
 
-def submit(directory: Path, runs: list[dict[str, Any]]) -> Session:
-    """Runs cluster_script.py by spark-submit.sh, on two executors with one slot and one pretend GPU each."""
+def submit(directory: Path, runs: list[dict[str, Any]], *, executors: int = 2) -> Session:
+    """Runs cluster_script.py by spark-submit.sh, on executors with one slot and one pretend GPU each."""
     discovery = directory / "discovery.sh"
     discovery.write_text(PRETEND.format(directory=directory))
     discovery.chmod(0o755)
@@ -72,7 +72,16 @@ def submit(directory: Path, runs: list[dict[str, Any]]) -> Session:
         "MILLRACE_SPARK_LOG": "info",
     }
     done = subprocess.run(
-        [str(ROOT / "spark-submit.sh"), "--profile", "gpu", "--master", "local-cluster[2,1,1024]", *options, script, str(plan)],
+        [
+            str(ROOT / "spark-submit.sh"),
+            "--profile",
+            "gpu",
+            "--master",
+            f"local-cluster[{executors},1,1024]",
+            *options,
+            script,
+            str(plan),
+        ],
         env=environment,
         capture_output=True,
         text=True,
@@ -171,9 +180,25 @@ def test_executor_that_is_killed_or_taken_away(digits_uri, tmp_path):
     assert results[1].weight_hash == results[0].weight_hash
     assert [result.first_epoch for result in results[:2]] == [1, 2]
     assert 2 <= results[2].first_epoch <= 100
-    assert [(outcome["left"], outcome["ctrl_c"]) for outcome in session.outcomes] == [([], True)] * 3
+    assert [(outcome["left"], outcome["clean"], outcome["ctrl_c"]) for outcome in session.outcomes] == [([], True, True)] * 3
     moments = [happened_at(tmp_path / "fault"), session.outcomes[2]["taken"][0]]
     for outcome, moment in zip(session.outcomes[1:], moments, strict=True):
         assert min(hello for hello in outcome["hellos"] if hello > moment) - moment < 60
     assert "Training goes on with 2 workers (attempt 2 of 3)" in session.stderr
     assert "Training goes on with 1 worker (attempt 2 of 3)" in session.stderr
+
+
+@pytest.mark.full
+def test_executor_that_is_killed_among_three(digits_uri, tmp_path):
+    """Its place is filled, and three workers go on to the weights of a run without a fault."""
+    plant(tmp_path / "fault", rank=1, what="kill executor", step=40)
+    plant_recorder(tmp_path / "planted")
+    whole, killed = (digits_request(digits_uri, tmp_path / name, num_workers=3, epochs=2) for name in ("whole", "killed"))
+    session = submit(tmp_path, [run_of(whole, tmp_path / "planted"), run_of(killed, tmp_path / "fault")], executors=3)
+    results = [TrainResult.from_json(outcome["result"]) for outcome in session.outcomes]
+    assert [(result.num_workers, result.num_rows_seen) for result in results] == [(3, 3000)] * 2
+    assert results[1].weight_hash == results[0].weight_hash
+    assert [(outcome["left"], outcome["clean"], outcome["ctrl_c"]) for outcome in session.outcomes] == [([], True, True)] * 2
+    moment = happened_at(tmp_path / "fault")
+    assert min(hello for hello in session.outcomes[1]["hellos"] if hello > moment) - moment < 60
+    assert "Training goes on with 3 workers (attempt 2 of 3)" in session.stderr

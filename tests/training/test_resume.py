@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.training.rank_cases import run_ranks
 from tests.training.resume_cases import Lineage, as_rank, goes_on_as_rank, run_once
 
 NUM_STEPS = 32  # of an epoch: 1,500 rows in batches of 48, the last of 12
-STOPS = (1, 17, 32, 33)  # the first step of an epoch, one in the middle, the last before validation, the first of the next
+STOPS = (1, 17, 32, 32.5, 33)  # the first step of an epoch, one in the middle, the last before validation and after, the first
 AUGMENT = [{"apply": "crop", "padding": 1}, {"apply": "noise", "scale": 2.0}]
 SCHEDULE = {"name": "adam", "schedule": {"warmup_steps": 20, "decay": {"kind": "cosine"}}}
 
@@ -50,7 +51,7 @@ def planned_batches(request: TrainRequest) -> dict[tuple[int, int], list[str]]:
     }
 
 
-def check(request: TrainRequest, found: list[tuple[Lineage, dict[int, tuple[Lineage, Lineage]]]]) -> None:
+def check(request: TrainRequest, found: list[tuple[Lineage, dict[float, tuple[Lineage, Lineage]]]]) -> None:
     """Every rank's whole run and those that stopped and went on."""
     planned = planned_batches(request)
     (whole_hash,) = {whole.weight_hash for whole, _ in found}
@@ -62,12 +63,13 @@ def check(request: TrainRequest, found: list[tuple[Lineage, dict[int, tuple[Line
         stopped = global_batches([parts[stop][0] for _, parts in found])
         rest = [parts[stop][1] for _, parts in found]
         assert {lineage.weight_hash for lineage in rest} == {whole_hash}, stop
-        assert {lineage.first_step for lineage in rest} == {stop + 1}
-        assert {parts[stop][0].learning_rates for _, parts in found} == {rates[:stop]}
-        assert {lineage.learning_rates for lineage in rest} == {rates[stop:]}
+        done = int(stop)
+        assert {lineage.first_step for lineage in rest} == {done + 1}
+        assert {parts[stop][0].learning_rates for _, parts in found} == {rates[:done]}
+        assert {lineage.learning_rates for lineage in rest} == {rates[done:]}
         assert [lineage.rows for lineage in rest] == [found[0][0].rows] * len(rest)
         # the stopped run has read one step more than it has kept, unless it stopped at an epoch's end
-        kept = dict(list(stopped.items())[:stop])
+        kept = dict(list(stopped.items())[:done])
         assert kept | global_batches(rest) == planned
         assert not kept.keys() & global_batches(rest).keys()
 
@@ -85,27 +87,30 @@ def test_one_rank(make_request):
 
 @pytest.mark.parametrize(
     ("world_size", "stops"),
-    [(2, (17,)), pytest.param(2, STOPS, marks=pytest.mark.full), pytest.param(3, STOPS, marks=pytest.mark.full)],
+    [(2, (17,)), *(pytest.param(world_size, STOPS, marks=pytest.mark.full) for world_size in (1, 2, 3))],
 )
 def test_several_ranks_and_then_others(make_request, world_size, stops):
-    """Real processes: a whole run, one that goes on from a step in the middle, and one on other numbers of ranks."""
+    """Real processes: a whole run, those that stop and go on, and from each stop one on other numbers of ranks.
+
+    Takes minutes for all stops: 15 runs on other numbers of ranks."""
     request = request_of(make_request)
     found = run_ranks(world_size, as_rank, request.to_json(), stops)
     check(request, found)
     alone = run_once(request_of(make_request, directory="alone"), Ranks(rank=0, world_size=1))
     for mine, theirs in zip(alone.rows, found[0][0].rows, strict=True):
         assert mine == theirs | {"value": pytest.approx(theirs["value"], rel=1e-5)}
-    for others in (1, 5 - world_size):  # 3 after 2, 2 after 3
-        again = request_of(make_request, directory=f"on-{others}")
-        copy_until(*(Path(checkpoint_of(each, 0)).parent for each in (request, again)), step=17)
+    for others, stop in product({1, 2, 3} - {world_size}, stops):
+        again = request_of(make_request, directory=f"on-{others}-{stop}")
+        copy_until(*(Path(checkpoint_of(each, 0)).parent for each in (request, again)), stop=stop)
         if others == 1:
             lineages = [run_once(again, Ranks(rank=0, world_size=1))]
         else:
             lineages = run_ranks(others, goes_on_as_rank, again.to_json())
+        done = int(stop)
         planned = planned_batches(request)
-        assert global_batches(lineages) == {place: rows for place, rows in planned.items() if place >= (0, 17)}
-        assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates[17:]}
-        for step in range(18, 38):
+        assert global_batches(lineages) == {place: rows for place, rows in planned.items() if place >= divmod(done, NUM_STEPS)}
+        assert {lineage.learning_rates for lineage in lineages} == {found[0][0].learning_rates[done:]}
+        for step in range(done + 1, done + 21):
             mine, other = (weights_after(each, step) for each in (again, request))
             for one, two in zip(mine, other, strict=True):
                 np.testing.assert_allclose(one, two, rtol=0, atol=1e-5, err_msg=f"after step {step}")
@@ -128,11 +133,13 @@ def test_goes_on_bit_for_bit_on_two_ranks_with_every_option(make_request):
             np.testing.assert_array_equal(mine, other, err_msg=f"after step {step}")
 
 
-def copy_until(source: Path, target: Path, *, step: int) -> None:
-    """The checkpoints of a run that was stopped in its first epoch."""
+def copy_until(source: Path, target: Path, *, stop: float) -> None:
+    """The checkpoints of a run that was stopped there: those of steps, and from 32.5 on that of the first epoch's end."""
     target.mkdir(parents=True)
-    for number in range(1, step + 1):
-        shutil.copy(source / f"epoch-000000-step-{number:08d}.ckpt", target)
+    for file in source.iterdir():
+        epoch, _, step = file.stem.removeprefix("epoch-").partition("-step-")
+        if (int(epoch) * NUM_STEPS + int(step) if step else int(epoch) * NUM_STEPS + 0.5) <= stop:
+            shutil.copy(file, target)
 
 
 def weights_after(request: TrainRequest, step: int) -> tuple[np.ndarray, ...]:

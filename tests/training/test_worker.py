@@ -109,6 +109,7 @@ def test_other_errors_go_as_tracebacks():
 def test_consequence_of_anothers_failure_is_told_from_a_cause():
     assert is_collective(RuntimeError("Horovod has been shut down."))
     assert not is_collective(ValueError("broken"))
+    assert not is_collective(PlanError("plan", expected="rows", found="none in hdfs:///teams/Horovod/lake", remedy="Look."))
 
 
 @pytest.mark.parametrize("what", ["the driver", "the request"])

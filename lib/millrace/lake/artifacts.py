@@ -38,9 +38,12 @@ def write_parts(uri: str, parts: Iterable[bytes | memoryview]) -> None:
         _write_local(Path(target), Path(unfinished), parts)
         return
     files.makedirs(target.rpartition("/")[0], exist_ok=True)
+    num_bytes = 0
     with files.open(unfinished, "wb", block_size=PART_BYTES) as stream:
         for part in parts:
             stream.write(part)
+            num_bytes += memoryview(part).nbytes
+    _refuse_torn(unfinished, num_bytes, files.size(unfinished))
     files.mv(unfinished, target)
 
 
@@ -52,14 +55,23 @@ def read_parts(uri: str) -> Iterator[bytes]:
             yield part
 
 
+def _refuse_torn(path: str, written: int, found: int | None) -> None:
+    """Raises OSError where a store has kept less than it was given. None: it does not say."""
+    if found is not None and found != written:
+        raise OSError(f"{path} has {found:,} bytes of {written:,} that were written")
+
+
 def _write_local(target: Path, unfinished: Path, parts: Iterable[bytes | memoryview]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        num_bytes = 0
         with unfinished.open("wb") as stream:
             for part in parts:
                 stream.write(part)
+                num_bytes += memoryview(part).nbytes
                 stream.flush()
                 os.fsync(stream.fileno())
+        _refuse_torn(str(unfinished), num_bytes, unfinished.stat().st_size)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import fsspec
 
 from millrace import observe
 from millrace.errors import LakeError
-from millrace.loading.files import local_path
+from millrace.loading.files import local_path, may_pass
 from millrace.loading.index import STAGE
 from millrace.observe import mask
 
@@ -35,7 +35,7 @@ def is_there(uri: str) -> bool:
             expected=f"to see whether {mask(uri)} is there",
             found=mask(f"{type(error).__name__}: {error}"),
             remedy="Check the address, the permission to list it, and that the store answers.",
-            retry=isinstance(error, TimeoutError | ConnectionError),
+            retry=may_pass(error),
         ) from error
     return True
 

@@ -65,7 +65,8 @@ class Blocks:
             block = self._spare.pop()
         except IndexError:  # another thread may have been quicker
             block = np.empty(0, dtype=np.uint8)
-        return block if block.nbytes >= num_bytes else np.empty(self._largest, dtype=np.uint8)
+        # both of them: another thread may have written a smaller one since
+        return block if block.nbytes >= num_bytes else np.empty(max(self._largest, num_bytes), dtype=np.uint8)
 
 
 def _arrays(column: Column) -> list[npt.NDArray[Any]]:

@@ -201,11 +201,24 @@ def _numbers(array: pa.Array, spec: ColumnSpec, where: str) -> npt.NDArray[Any]:
     if array.type != target:
         # double to float may round; everything else must keep its value
         lossy = pa.types.is_floating(array.type) and pa.types.is_floating(target)
+        given = array
         try:
-            array = pc.cast(array, target, safe=not lossy)
+            array = pc.cast(given, target, safe=not lossy)
         except pa.ArrowInvalid as error:
             raise _mismatch(spec, where, expected=f"numbers that fit {spec.dtype}", found=str(error)) from error
+        if lossy:
+            _refuse_overflow(given, array, spec, where)
     return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def _refuse_overflow(given: pa.Array, rounded: pa.Array, spec: ColumnSpec, where: str) -> None:
+    """Raises ContractError for a finite number that has become infinite."""
+    infinite = np.isinf(rounded.to_numpy(zero_copy_only=False))
+    if infinite.any():
+        before = given.to_numpy(zero_copy_only=False)[infinite]
+        if np.isfinite(before).any():
+            found = f"{before[np.isfinite(before)][0]:g}"
+            raise _mismatch(spec, where, expected=f"numbers that fit {spec.dtype}", found=found)
 
 
 def _mismatch(spec: ColumnSpec, where: str, *, expected: str, found: str) -> ContractError:

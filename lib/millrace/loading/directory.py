@@ -8,11 +8,13 @@ from urllib.parse import unquote
 
 from millrace.errors import LakeError
 from millrace.loading.address import LOG_DIRECTORY, store_of, table_above
+from millrace.loading.files import file_in
 from millrace.loading.index import STAGE, DatasetIndex, partition_texts, read_row_groups
 from millrace.observe import mask
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
-_TIMES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "modified", "created")  # as the stores call it, best first
+_TIMES = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "modified", "modify", "updated", "created")
+"""What stores call it that changes with a file, best first."""
 
 
 def build_directory_index(uri: str, *, partitions: Mapping[str, object]) -> DatasetIndex:
@@ -46,7 +48,7 @@ def build_directory_index(uri: str, *, partitions: Mapping[str, object]) -> Data
         )
     wanted = partition_texts(partitions)
     chosen = [name for name in names if all(values[name].get(column) == text for column, text in wanted.items())]
-    addresses = tuple(uri if is_file else f"{uri.rstrip('/')}/{name}" for name in chosen)
+    addresses = tuple(uri if is_file else file_in(uri, name) for name in chosen)
     return DatasetIndex(
         uri=uri,
         version=None,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+_FOR_GOOD = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 def local_path(uri: str) -> str | None:
@@ -16,6 +18,21 @@ def local_path(uri: str) -> str | None:
     if parts.scheme == "file":
         return unquote(parts.path)
     return None if "://" in uri else uri
+
+
+def file_in(directory: str, name: str) -> str:
+    """The address of what is called `name`, a path with "/", in a directory. `file:` addresses are escaped, others are not."""
+    return f"{directory.rstrip('/')}/{quote(name) if urlparse(directory).scheme == 'file' else name}"
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether what a store or a disk has refused now it may give later: it has not answered, or not well, and the file is there.
+
+    An error of Parquet's own, for a file that is damaged, has no number of the system's.
+    """
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, _FOR_GOOD)
 
 
 def open_parquet(uri: str) -> pq.ParquetFile:
@@ -29,6 +46,7 @@ class RowGroupFile:
     def __init__(self, uri: str) -> None:
         """Raises OSError or pyarrow.ArrowInvalid."""
         self._stream = _open(uri)
+        self.num_bytes: int = self._stream.size()
         file = pq.ParquetFile(self._stream)
         self.metadata: pq.FileMetaData = file.metadata
         self.names: list[str] = file.schema_arrow.names

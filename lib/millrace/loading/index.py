@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from millrace.errors import LakeError
-from millrace.loading.files import local_path, open_parquet
+from millrace.loading.files import file_in, local_path, may_pass, open_parquet
 from millrace.observe import mask
 
 STAGE = "index"
@@ -193,7 +193,7 @@ def _file_order(add: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _file_uri(table_uri: str, path: str) -> str:
-    return path if "://" in path or path.startswith("/") else f"{table_uri.rstrip('/')}/{path}"
+    return path if "://" in path or path.startswith("/") else file_in(table_uri, path)
 
 
 def _row_groups_of(uri: str, expected: str) -> list[int]:
@@ -207,6 +207,7 @@ def _row_groups_of(uri: str, expected: str) -> list[int]:
             expected=f"the Parquet file {mask(uri)} {expected}",
             found=mask(str(error)),
             remedy="The version may have been vacuumed or the file damaged: write the table again.",
+            retry=may_pass(error),
         ) from error
     return rows
 

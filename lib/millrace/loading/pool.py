@@ -96,8 +96,8 @@ class Readers:
     def in_order(self, index: DatasetIndex, order: Order) -> Iterator[Iterator[tuple[int, RowGroupColumns]]]:
         """Reads the row groups `order` (numbers into index.row_groups), each once; gives (row group, columns) in that very order.
 
-        While iterating, raises LakeError where a file is gone, damaged or not the one that was indexed, or a reader process has
-        died, and ContractError where the columns do not decode.
+        While iterating, raises LakeError where a file is gone, damaged or not of the size and rows that were indexed, or its
+        store does not answer or a reader process has died (retry), and ContractError where the columns do not decode.
         """
         if len(order) == 0:
             yield iter(())

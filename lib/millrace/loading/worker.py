@@ -15,7 +15,7 @@ from millrace.errors import ContractError, LakeError, MillraceError, find_in
 from millrace.loading.blocks import Blocks
 from millrace.loading.cache import RowGroupCache
 from millrace.loading.columns import STAGE, ColumnSpec, RowGroupColumns, decode
-from millrace.loading.files import RowGroupFile, reuse_memory
+from millrace.loading.files import RowGroupFile, may_pass, reuse_memory
 from millrace.loading.processes import outlive_no_parent
 from millrace.loading.wire import pack, unpack
 from millrace.observe import mask
@@ -77,22 +77,24 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type
             outlive_no_parent(args.parent, args.socket_directory)
             reuse_memory()
         self._specs = args.columns
-        self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else NullCache()
+        self._no_cache = NullCache()
+        self._cache = RowGroupCache(args.cache_directory, args.cache_bytes) if args.cache_directory else self._no_cache
         self._blocks = args.blocks
         self._open: OrderedDict[str, RowGroupFile] = OrderedDict()
 
     def process(self, *, turn: int, place: int, uri: str, identity: str, row_group: int, num_rows: int) -> None:
         key = repr((uri, identity, row_group, num_rows, self._specs))
         try:
-            done = Done(turn, place, self._cache.get(key, lambda: self._read(uri, row_group, num_rows)), None)
+            cache = self._no_cache if identity.endswith("|") or not identity else self._cache  # it may be another file then
+            done = Done(turn, place, cache.get(key, lambda: self._read(uri, identity, row_group, num_rows)), None)
         except Exception as error:  # it is raised again by the thread that takes the results
             done = Done(turn, place, None, error)
         self.publish_func(done)
 
-    def _read(self, uri: str, row_group: int, num_rows: int) -> RowGroupColumns:
+    def _read(self, uri: str, identity: str, row_group: int, num_rows: int) -> RowGroupColumns:
         where = f"row group {row_group} of {mask(uri)}"
         try:
-            file = self._file(uri)
+            file = self._file(uri, identity)
             missing = [spec.name for spec in self._specs if spec.name not in file.names]
             if missing:
                 raise ContractError(
@@ -105,6 +107,8 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type
                 raise _changed(where, f"{num_rows} rows", "no such row group")
             table = file.read(row_group, [spec.name for spec in self._specs])
         except (OSError, pa.ArrowException) as error:
+            if may_pass(error):
+                raise _not_now(where, error) from error
             raise _changed(where, f"{num_rows} rows", mask(str(error))) from error
         if table.num_rows != num_rows:
             raise _changed(where, f"{num_rows} rows", f"{table.num_rows} rows")
@@ -113,11 +117,16 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]  # Petastorm has no type
         # them, would stay as long as a window needs the row group, and be given back by another thread than that which made them.
         return columns if self._blocks is None else self._blocks.copy(columns)
 
-    def _file(self, uri: str) -> RowGroupFile:
+    def _file(self, uri: str, identity: str) -> RowGroupFile:
         if uri not in self._open:
             if len(self._open) >= _OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[uri] = RowGroupFile(uri)
+            file = RowGroupFile(uri)
+            size = identity.partition("|")[0]
+            if size.isdigit() and file.num_bytes != int(size):
+                file.close()
+                raise _changed(mask(uri), f"{int(size):,} bytes", f"{file.num_bytes:,} bytes")
+            self._open[uri] = file
         self._open.move_to_end(uri)
         return self._open[uri]
 
@@ -128,4 +137,14 @@ def _changed(where: str, expected: str, found: str) -> LakeError:
         expected=f"{expected} in {where}, as indexed",
         found=found,
         remedy="The table was vacuumed, rewritten or damaged under the run: build the index again, from a version that is kept.",
+    )
+
+
+def _not_now(where: str, error: BaseException) -> LakeError:
+    return LakeError(
+        STAGE,
+        expected=f"{where} to be read",
+        found=mask(f"{type(error).__name__}: {error}"),
+        remedy="See that the store answers. Training goes on from its last checkpoint, a stream from the step that it is given.",
+        retry=True,
     )
