@@ -9,6 +9,7 @@ import yaml
 
 from millrace.lake import log
 from millrace.lake.ledger import Ledger
+from millrace.lake.read import read_version
 from tests.flows.nights import ROOT
 from tests.flows.pipelines import FIRST, SECOND, Pipelines
 
@@ -110,7 +111,51 @@ def test_a_file_with_new_content_under_an_old_name_is_new(pipelines: Pipelines) 
     assert pipelines.call(FIRST) == [0, 0]
     pipelines.write("latest.csv", 3)
     assert pipelines.call(SECOND) == [0, 0]
-    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 2): 1, (SECOND, 3): 1})
+    expected = Counter({(FIRST, 1): 1, (FIRST, 2): 1, (SECOND, 3): 1})
+    assert pipelines.rows("silver/digits") == expected
+    assert pipelines.call(FIRST, "--set", "split.seed=8") == [0, 0]  # its own content is gone, and its rows stand
+    assert pipelines.rows("bronze/digits") == pipelines.rows("silver/digits") == expected
+    assert pipelines.call(FIRST, "--force", steps=("ingest",)) == [2]
+
+
+@pytest.mark.parametrize("upsert", [False, True])
+def test_a_row_that_is_dropped_for_itself_takes_no_others_place(pipelines: Pipelines, upsert: bool) -> None:
+    """Neither of a later row with its key nor, with upsert, of an older one: night by night, and both nights again together."""
+    pipelines.contract(upsert=upsert)
+    pipelines.define("digits", {"clean": [{"filter": {"where": "digit < 5", "rule": "small"}}]})
+    first, second = (1, 7) if upsert else (7, 1)
+    pipelines.write("a.csv", 1, digit=first)
+    pipelines.write("b.csv", 2, digit=1)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("c.csv", 1, digit=second)
+    assert pipelines.call(SECOND) == [0, 0]
+    kept = Counter({(FIRST if upsert else SECOND, 1): 1, (FIRST, 2): 1})
+
+    def silver() -> Counter[tuple[str, object]]:
+        version = Ledger.read(pipelines.lake).version_of("silver/digits")
+        rows = read_version(pipelines.spark, pipelines.lake, "silver/digits", version).select("_night", "index").collect()
+        return Counter((row["_night"], row["index"]) for row in rows)
+
+    assert silver() == kept
+    assert pipelines.call(FIRST, "--set", "split.seed=8") == [0, 0]
+    assert silver() == kept
+
+
+def test_a_rule_that_puts_a_group_on_two_sides_is_refused(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seen in all rows of silver, those of older nights too; nothing that stood changes."""
+    split = {"method": "group", "group": ["digit"], "fractions": {"train": 0.9, "validation": 0.1}, "seed": 7}
+    pipelines.define("digits", {"split": {**split, "test": {"where": "index > 2"}}, "clean": []})
+    pipelines.write("a.csv", 1, 2, digit=3)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("b.csv", 4, digit=3)
+    assert pipelines.call(SECOND) == [0, 2]
+    assert (
+        "preprocess: expected each digit in one split; found 1 in more than one (digit=3 in test and train). "
+        "Split by it (split.key, or split.method: group), or mend the rules of split.test and split.validation."
+    ) in capsys.readouterr().err
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 2): 1})
+    pipelines.write("b.csv", 4, digit=5)
+    assert pipelines.call(SECOND) == [0, 0]
 
 
 def test_a_forced_night_without_rows_of_its_own(pipelines: Pipelines) -> None:

@@ -366,6 +366,18 @@ REFUSED = {
         {},
         "references in beasts_raw: they name rows of other tables",
     ),
+    "groups": (
+        {},
+        {
+            "split": {
+                "method": "group",
+                "group": ["kind"],
+                "fractions": {"train": 0.9, "validation": 0.1},
+                "test": {"where": "size = 2"},
+            }
+        },
+        "a rule of split beside groups: that no group is on two sides is seen in silver",
+    ),
     "drop_duplicates": (
         {},
         {"clean": [{"drop_duplicates": ["kind"]}]},

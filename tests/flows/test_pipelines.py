@@ -87,6 +87,10 @@ def check_counting_law(tables: Tables) -> None:
     expected = RAW_ROWS[name]
     assert expected is None or bronze + of_source.total() == expected
     assert silver + of_pipeline.total() == bronze
+    taken = steps["ingest"].counts
+    assert taken is not None
+    assert (taken.num_rows_in, taken.num_rows_kept) == (bronze + of_source.total(), bronze)
+    check_quality(tables, f"bronze/{name}", of_source, num_checked=bronze + of_source.total())
     counts = steps["preprocess"].counts
     assert counts is not None
     assert (counts.num_rows_in, counts.num_rows_kept) == (bronze, silver)
@@ -94,10 +98,15 @@ def check_counting_law(tables: Tables) -> None:
     for (_, action), number in of_pipeline.items():
         by_action[action] -= number
     assert not any(by_action.values())
-    quality = [row for row in tables.rows("metrics/data_quality") if row["table"] == f"silver/{name}"]
+    check_quality(tables, f"silver/{name}", of_pipeline, num_checked=bronze)
+
+
+def check_quality(tables: Tables, table: str, rejected: Counter[tuple[str, str]], *, num_checked: int) -> None:
+    """metrics/data_quality has of each rule as many as were rejected by it. Rules of files count files."""
+    quality = [row for row in tables.rows("metrics/data_quality") if row["table"] == table]
     failed = {row["rule"]: row["num_failed"] for row in quality if row["num_failed"]}
-    assert failed == {rule: number for (rule, _), number in of_pipeline.items()}
-    assert {row["num_checked"] for row in quality} == {bronze}
+    assert failed == {rule: number for (rule, _), number in rejected.items()}
+    assert {row["num_checked"] for row in quality if row["rule"] not in (ingest.CHANGED, ingest.LATE)} == {num_checked}
 
 
 def check_gold(tables: Tables) -> None:
@@ -107,6 +116,8 @@ def check_gold(tables: Tables) -> None:
     assert len({row["row_id"] for row in gold}) == len(gold) > 0
     assert {"train"} < {row["split"] for row in gold} <= {"train", "validation", "test"}
     if load_pipeline(name, Places.standard()).changes_grain:
+        rejected = tables.rejected(f"quarantine/gold/{name}")
+        check_quality(tables, f"gold/{name}", rejected, num_checked=len(gold) + rejected.total())
         return
     silver = tables.rows(f"silver/{name}", "row_id", "split")
     assert {row["row_id"]: row["split"] for row in gold} == {row["row_id"]: row["split"] for row in silver}

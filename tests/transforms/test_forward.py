@@ -75,6 +75,20 @@ def steps(*raw: dict[str, object]) -> list[CleanStep]:
     return [validate(CleanStep, each, origin="a test") for each in raw]
 
 
+def test_what_must_stand_before_drop_duplicates() -> None:
+    """Rows of older nights are compared as silver has them, after all steps."""
+    contract = make_contract({"g": {"type": "string"}, "x": {"type": "int"}})
+    dropped = {"drop_duplicates": ["g", "x"]}
+    check_steps(steps({"trim": ["g"]}, dropped, {"dropna": ["x"]}), contract)
+    for found, later in {"trim of g": {"trim": ["g"]}, "clip of x": {"clip": {"columns": ["x"], "low": 0}}}.items():
+        with pytest.raises(ConfigError) as caught:
+            check_steps(steps(dropped, later), contract)
+        assert str(caught.value) == (
+            "config: expected clean to change the columns of drop_duplicates before it, for it reads those of older nights in "
+            f"silver; found {found} after it. Put that step first."
+        )
+
+
 def test_what_must_stand_before_it() -> None:
     columns = {"g": {"type": "string"}, "t": {"type": "int"}, "x": {"type": "double"}}
     forward = {"fillna": {"columns": ["x"], "forward": {"time": "t", "group": ["g"]}}}

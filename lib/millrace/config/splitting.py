@@ -47,6 +47,11 @@ class Split(Section):
     validation: SplitRule | None = None
     """What these rules take goes before the method; of a row that both take, test."""
 
+    @property
+    def groups_at_risk(self) -> tuple[str, ...]:
+        """The columns of groups that may come to stand on two sides; none where the method sees to it."""
+        return ()
+
     def refuse_two_ways(self, others: Mapping[str, str]) -> None:
         """Raises ValueError where a split is made by a rule and, as `others` says for its name, by something else too."""
         for name, rule in (("test", self.test), ("validation", self.validation)):
@@ -84,7 +89,8 @@ class GroupSplit(Split):
 
     method: Literal["group"]
     group: Keys
-    """Rows that are equal in these columns are one group."""
+    """Rows that are equal in these columns are one group. A rule of `test` or `validation` that tears one apart is refused when
+    its rows are seen."""
     fractions: Fractions
     """Of the groups, not of the rows."""
 
@@ -98,6 +104,10 @@ class GroupSplit(Split):
     def key(self) -> tuple[str, ...]:
         """The columns that are hashed."""
         return self.group
+
+    @property
+    def groups_at_risk(self) -> tuple[str, ...]:
+        return self.group if self.test or self.validation else ()
 
 
 class StratifiedSplit(Split):

@@ -30,6 +30,8 @@ def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[s
         yield f"references in {contract.name}: they name rows of other tables"
     if contract.unique_rules:
         yield f"unique columns in {contract.name}: they are compared with those of other nights in silver"
+    if config.split.groups_at_risk:
+        yield "a rule of split beside groups: that no group is on two sides is seen in silver"
     yield from _steps_that_need_silver(config)
     if contract.evolution.added == "evolve":
         yield f"evolution.added of {contract.name} is evolve: added columns are kept in bronze"

@@ -60,7 +60,8 @@ def lay_out_sample(context: Context) -> None:
 def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     """Tonight's files: what is at the source's path and no other night has taken, checked as far as their first bytes show.
 
-    A night that was ingested keeps its files: where one is gone from the source, what bronze has of them stands. Raises
+    A night that was ingested keeps its files: where one is gone from the source, or has become a file of another night, what
+    bronze has of them stands. Raises
     SourceError where nothing is there and the source must not be missing, or a night is forced whose files are gone; ConfigError
     where another pipeline means something else by the source.
     """
@@ -72,10 +73,7 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     standing = standing_ingest(context, ledger, context.run.night)
     gone = [file.path for file in standing.inputs.files if file.path not in paths] if standing else []
     if standing is not None and gone:
-        if context.force:
-            remedy = "Put them back, or leave out --force: what bronze has of the night stands."
-            raise SourceError(STEP, expected=f"the files of {context.run.night}", found=f"{gone[0]} gone", remedy=remedy)
-        return standing.inputs
+        return _as_it_stands(context, standing, f"{gone[0]} gone")
     if not paths and source.on_missing != "skip" and source.sample is None:
         raise SourceError(
             STEP,
@@ -87,8 +85,21 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
     taken = taken_by_other_nights(context, ledger)
     files = KnownFiles.load(context.lake, source.name).identify(raw, paths)
     new = tuple(file for file in files if (file.path, file.sha256) not in taken)
+    if standing is not None:
+        left = {file.path for file in new}
+        elsewhere = [file.path for file in standing.inputs.files if file.path not in left]
+        if elsewhere:  # another night has taken what lies there now
+            return _as_it_stands(context, standing, f"{elsewhere[0]} with content that another night has taken")
     raw.check([file.path for file in new], context.contract)
     return books.Inputs(files=new)
+
+
+def _as_it_stands(context: Context, standing: books.Entry, found: str) -> books.Inputs:
+    """What a night took whose files are not what they were. Raises SourceError where it is to be done again by force."""
+    if context.force:
+        remedy = "Put them back, or leave out --force: what bronze has of the night stands."
+        raise SourceError(STEP, expected=f"the files of {context.run.night}", found=found, remedy=remedy)
+    return standing.inputs
 
 
 def has_rows(context: Context) -> bool:

@@ -21,8 +21,9 @@ from millrace.flows.context import code_revision
 from millrace.flows.inspect import existing
 from millrace.lake import locks, log, protocol
 from millrace.lake import maintain as upkeep
-from millrace.lake.layout import CONTRACTS, Lake, gold, predictions, rejects_of_pipeline, signatures, silver
+from millrace.lake.layout import CONTRACTS, Lake, gold, predictions, rejects_of_gold, rejects_of_pipeline, signatures, silver
 from millrace.lake.ledger import Attempt, Inputs, Ledger, Outcome, Run, TableVersion
+from millrace.lake.versions import Sessions, versions_of
 
 STEP = upkeep.STEP
 
@@ -49,11 +50,14 @@ class Report:
     small_files: dict[str, int]
 
 
-def maintain(lake: Lake, options: Options) -> Report:
-    """Compacts, then removes. Raises ConfigError for options that do not fit the lake, LakeError where a lock is held."""
+def maintain(lake: Lake, options: Options, sessions: Sessions = upkeep.no_session) -> Report:
+    """Compacts, then removes. `sessions` opens Spark, for tables that have features which deltalake does not know.
+
+    Raises ConfigError for options that do not fit the lake, LakeError where a lock is held.
+    """
     existing(lake)
-    _check(lake, options)
-    small = {table: upkeep.num_small_files(lake, table) for table in _compacted(lake)}
+    _check(lake, options, sessions)
+    small = {table: upkeep.num_small_files(lake, table, sessions=sessions) for table in _compacted(lake)}
     removed: list[upkeep.Unneeded] = []
     if not options.dry_run:
         lake.open_for_writing()
@@ -63,20 +67,20 @@ def maintain(lake: Lake, options: Options) -> Report:
     for pipeline in _pipelines(lake):
         with _held(lake, f"pipeline-{pipeline}", options):
             if not options.dry_run:
-                _compact_pipeline(lake, pipeline, options)
-            own = [name(pipeline) for name in (silver, signatures, gold, predictions, rejects_of_pipeline)]
-            removed += _clear(lake, own, options)
+                _compact_pipeline(lake, pipeline, options, sessions)
+            own = [name(pipeline) for name in (silver, signatures, gold, predictions, rejects_of_pipeline, rejects_of_gold)]
+            removed += _clear(lake, own, options, sessions)
             removed += _clear_artifacts(lake, pipeline, options)
     for source in sorted(table.partition("/")[2] for table in upkeep.tables_of(lake) if table.startswith("bronze/")):
         with _held(lake, f"source-{source}", options):
-            removed += _clear(lake, [f"bronze/{source}", f"quarantine/sources/{source}"], options)
+            removed += _clear(lake, [f"bronze/{source}", f"quarantine/sources/{source}"], options, sessions)
     for table in sorted(CONTRACTS):
         with locks.short(lake, table) if not options.dry_run else _nothing():
-            removed += _clear(lake, [table], options)
+            removed += _clear(lake, [table], options, sessions)
     return Report(tuple(found for found in removed if found.paths), {table: count for table, count in small.items() if count > 1})
 
 
-def _check(lake: Lake, options: Options) -> None:
+def _check(lake: Lake, options: Options, sessions: Sessions) -> None:
     if options.retention < timedelta(days=1) and not lake.is_local:
         raise ConfigError(
             STEP,
@@ -84,13 +88,15 @@ def _check(lake: Lake, options: Options) -> None:
             found=f"{options.retention.total_seconds() / 86400:g} days at {lake.uri}",
             remedy="A file that is being written looks like one that nobody needs.",
         )
-    columns = {name for table in _silver_tables(lake) for name in _columns(lake, table)}
+    if not options.zorder:
+        return
+    columns = {name for table in _silver_tables(lake) for name in versions_of(lake, table, sessions).columns()}
     for column in options.zorder:
         if column not in columns:
             raise ConfigError(STEP, expected="--zorder a column of silver", found=f"'{column}'", remedy=nearest(column, columns))
 
 
-def _compact_pipeline(lake: Lake, pipeline: str, options: Options) -> None:
+def _compact_pipeline(lake: Lake, pipeline: str, options: Options, sessions: Sessions) -> None:
     """One step of the ledger: a pipeline's silver, its signatures and predictions, at the versions that it names."""
     wanted = [silver(pipeline), signatures(pipeline), predictions(pipeline)]
 
@@ -104,12 +110,10 @@ def _compact_pipeline(lake: Lake, pipeline: str, options: Options) -> None:
             if log.latest_version(lake.path(used.table)) != used.version:
                 observe.say(f"{used.table}: left alone, since an unfinished try has written to it; its next run undoes that")
                 continue
-            if not upkeep.can_compact(lake, used.table):
-                observe.say(f"{used.table}: left alone, since its deletion vectors are Spark's")
-                continue
-            has_all = set(options.zorder) <= set(_columns(lake, used.table)) and used.table == silver(pipeline)
+            known = versions_of(lake, used.table, sessions)
+            has_all = used.table == silver(pipeline) and set(options.zorder) <= set(known.columns())
             zorder = options.zorder if has_all else ()
-            version = upkeep.compact(lake, used.table, zorder=zorder, metadata=attempt.mark)
+            version = upkeep.compact(lake, used.table, zorder=zorder, metadata=attempt.mark, sessions=sessions)
             assert version is not None
             outputs.append(TableVersion(used.table, version))
         return Outcome(tuple(outputs))
@@ -129,7 +133,7 @@ def _is_done(ledger: Ledger, inputs: Inputs, config_hash: str) -> bool:
     return any(set(inputs.tables) <= set(entry.outputs) and entry.run.config_hash == config_hash for entry in left)
 
 
-def _clear(lake: Lake, tables: list[str], options: Options) -> list[upkeep.Unneeded]:
+def _clear(lake: Lake, tables: list[str], options: Options, sessions: Sessions) -> list[upkeep.Unneeded]:
     """Removes what no kept version of these tables needs. The ledger is read anew: under the lock it says what stands."""
     pinned = upkeep.pinned_versions(lake, Ledger.read(lake))
     since = datetime.now(UTC) - options.retention
@@ -137,7 +141,7 @@ def _clear(lake: Lake, tables: list[str], options: Options) -> list[upkeep.Unnee
     for table in tables:
         if log.exists(lake.path(table)):
             versions = {used.version for used in pinned if used.table == table}
-            found.append(upkeep.unneeded_files(lake, table, versions, since=since))
+            found.append(upkeep.unneeded_files(lake, table, versions, since=since, sessions=sessions))
             if not options.dry_run:
                 upkeep.remove(found[-1])
     return found
@@ -149,7 +153,8 @@ def _clear_artifacts(lake: Lake, pipeline: str, options: Options) -> list[upkeep
     if log.exists(lake.path(table)):
         pinned = {used.version for used in upkeep.pinned_versions(lake, Ledger.read(lake)) if used.table == table}
         identity = str(log.open_table(lake.path(table)).metadata().id)
-        kept = {(identity, version) for version in upkeep.kept_versions(lake.path(table), pinned, since=since)}
+        versions = versions_of(lake, table, upkeep.no_session)  # gold is for deltalake too
+        kept = {(identity, version) for version in upkeep.kept_versions(versions, pinned, since=since)}
     found = upkeep.unneeded_artifacts(lake, pipeline, kept, since=since)
     if not options.dry_run:
         upkeep.remove(found)
@@ -168,13 +173,9 @@ def _silver_tables(lake: Lake) -> list[str]:
     return [table for table in upkeep.tables_of(lake) if table.startswith("silver/")]
 
 
-def _columns(lake: Lake, table: str) -> list[str]:
-    return [field.name for field in log.open_table(lake.path(table)).schema().fields]
-
-
 def _pipelines(lake: Lake) -> list[str]:
     """Those that have a table or an entry in the ledger."""
-    parents = ("silver/", "signatures/", "gold/", "predictions/", "quarantine/pipelines/")
+    parents = ("silver/", "signatures/", "gold/", "predictions/", "quarantine/pipelines/", "quarantine/gold/")
     named = {table.rpartition("/")[2] for table in upkeep.tables_of(lake) if table.startswith(parents)}
     return sorted(named | {entry.run.pipeline for entry in Ledger.read(lake).entries})
 

@@ -1,20 +1,25 @@
-"""The command line of jobs/maintain.py. It needs no pipeline and no Spark."""
+"""The command line of jobs/maintain.py. It needs no pipeline, and Spark only where a contract has `upsert`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.table import Table
 
 from millrace import observe
 from millrace.flows.context import check_night
-from millrace.flows.job import INTERRUPTED, report, take_signals
-from millrace.flows.maintain import Options, Report, maintain
+from millrace.flows.job import INTERRUPTED, close_spark, open_spark, report, take_signals
+from millrace.flows.maintain import STEP, Options, Report, maintain
 from millrace.lake.layout import Lake
+from millrace.lake.versions import Sessions
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def main(description: str) -> NoReturn:
@@ -34,13 +39,31 @@ def run(description: str, argv: Sequence[str]) -> int:
             dry_run=arguments.dry_run,
             night=check_night(arguments.night),
         )
-        _print(maintain(Lake.at(arguments.lake), options), dry_run=arguments.dry_run)
+        with _sessions() as sessions:
+            _print(maintain(Lake.at(arguments.lake), options, sessions), dry_run=arguments.dry_run)
         return 0
     except KeyboardInterrupt:
         observe.warn("interrupted; the same command goes on")
         return INTERRUPTED
     except Exception as error:
         return report(error, debug=arguments.debug)
+
+
+@contextmanager
+def _sessions() -> Iterator[Sessions]:
+    """Opens Spark when it is first asked for, and closes it in the end."""
+    opened: list[SparkSession] = []
+
+    def session() -> SparkSession:
+        if not opened:
+            opened.append(open_spark(STEP))
+        return opened[0]
+
+    try:
+        yield session
+    finally:
+        for spark in opened:
+            close_spark(spark)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

@@ -30,8 +30,9 @@ from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipel
 from millrace.lake.read import read_version
 from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
 from millrace.quality.across import across_rules
+from millrace.quality.keys import check_disjoint
 from millrace.quality.rules import rules_of
-from millrace.transforms.deduplicate import SUPERSEDED
+from millrace.transforms.deduplicate import GAVE_WAY
 
 _TABLES = (silver, signatures, gold, rejects_of_pipeline, rejects_of_gold)
 """What the step brings up to date, by the pipeline's name."""
@@ -106,6 +107,8 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         written_silver = write_silver(context, attempt, scope, rows)
         where += write_signatures(attempt, scope, rows, made.signed)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
+    if context.config.split.groups_at_risk:
+        check_disjoint(silver_rows, columns=context.config.split.groups_at_risk, stage=STEP)
     recount = bool(given_way)
     looked = look_at(context, scope, silver_rows, recount=recount)
     if looked.refit and made.cleaning is not None:
@@ -131,19 +134,30 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
     gold_rows = silver_rows.filter(F.col("_night").isin(list(encoded.nights)))
     gold_made = write_gold(context, attempt, encoded, state, gold_rows, num_rows=num_encoded)
     replace(state, num_rows=gold_made.num_rows).save(context.lake, context.config.name, context.run.run_id, attempt.step_key)
-    quality = write_quality(context, attempt, written_silver, tally, gold_made)
+    stood = scope.standing.num_silver_rows if scope.standing else 0
+    left = rejects.Tally(stood, {}, {GAVE_WAY: sum(given_way.values())}) if context.contract.upsert else None
+    quality = write_quality(context, attempt, written_silver, tally, gold_made, left=left)
     outputs = (written_silver, gold_made.table, *where, *gold_made.rejected, *profiles, quality)
     return books.Outcome(outputs=outputs, counts=tally.counts())
 
 
 def write_quality(
-    context: Context, attempt: books.Attempt, written: books.TableVersion, tally: rejects.Tally, made: Gold
+    context: Context,
+    attempt: books.Attempt,
+    written: books.TableVersion,
+    tally: rejects.Tally,
+    made: Gold,
+    *,
+    left: rejects.Tally | None = None,
 ) -> books.TableVersion:
-    """metrics/data_quality: every rule of silver, and of gold where that has rows of another grain."""
+    """metrics/data_quality: every rule of silver, and of gold where that has rows of another grain. `left`: of the rows that
+    stood in silver, those that have given way."""
     known: dict[str, str | None] = {rule.name: rule.column for rule in rules_of(context.contract)}
     known |= {rule.name: rule.column for rule in label_rules(context)}
     known |= {rule: ", ".join(columns) for rule, columns in across_rules(context.contract).items()}
     rows = rejects.quality_rows(attempt, written, tally, known=[*known, *drop_rules(context)], columns=known)
+    if left is not None:
+        rows += rejects.quality_rows(attempt, written, left, known=())
     if made.tally is not None:
         rows += rejects.quality_rows(attempt, made.table, made.tally, known=rules_of_gold(context))
     return rejects.write_data_quality(attempt, rows)
@@ -168,7 +182,7 @@ def write_rejects(
         given_way = superseded.withColumns(
             {
                 "_source_file": F.lit(None).cast("string"),
-                "_rule": F.lit(SUPERSEDED),
+                "_rule": F.lit(GAVE_WAY),
                 "_reason": F.concat(F.lit("a newer night has a row with this key; this one was of "), F.col("_night")),
                 "_action": F.lit("dropped"),
                 "_record": F.lit(None).cast("string"),

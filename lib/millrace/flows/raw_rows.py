@@ -169,5 +169,8 @@ class RawRows(Rows):
         key = self._context.contract.key
         if self.compares_keys or not key:
             return super()._with_keys(rows)
-        own = F.xxhash64(*key) if self._standing is None else F.xxhash64(row_id(rows.schema, key))
+        if self._is_late:
+            own = F.xxhash64(*key) if self._standing is None else F.xxhash64(row_id(rows.schema, key))
+        else:
+            own = F.xxhash64("row_id")  # of the key as it was before `clean`
         return rows.withColumn(KEY_HASH, F.when(F.col("_rule").isNull(), own))

@@ -1,18 +1,20 @@
 """bronze -> the rows of silver and what is rejected: typed, checked, cleaned, deduplicated, split.
 
-The order: types and rules of the contract, keys, `clean` up to its first step that looks at the train split, the split, the rest
-of `clean`, the rules again on what cleaning has changed, then the rules that look at other rows and tables.
+The order: types and rules of the contract, the first steps of `clean` as far as they look at one row alone, keys, `clean` up to
+its first step that looks at the train split, the split, the rest of `clean`, the rules again on what cleaning has changed, then
+the rules that look at other rows and tables. Keys come that late because a row that is dropped for itself takes no other's place:
+so nights that are done again together keep what they have kept one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.config.cleaning import CleanStep, looks_at_other_rows
+from millrace.config.cleaning import CleanStep, fills_forward, looks_at_other_rows
 from millrace.config.models import NumberLabelConfig
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
@@ -61,8 +63,9 @@ class Rows:
         kept."""
         contract, steps = self._context.contract, self._context.config.clean
         first_fitted = next((number for number, step in enumerate(steps) if statistics_of(step)), len(steps))
-        rows = self._with_keys(self._checked())
-        rows = self._split(self._cleaned(rows, steps[:first_fitted]))
+        num_alone = len(steps_of_one_row(steps[:first_fitted]))
+        rows = self._with_keys(self._cleaned(self._checked(), steps[:num_alone]))
+        rows = self._split(self._cleaned(rows, steps[num_alone:first_fitted]))
         rows = self._fitted(rows, steps[first_fitted:])
         if changes_values(steps):
             rows = tag(rows, value_rules(contract))
@@ -177,6 +180,11 @@ class Rows:
         return alike(self._standing, rows, columns)
 
 
+def steps_of_one_row(steps: Sequence[CleanStep]) -> list[CleanStep]:
+    """The first steps, up to one that looks at other rows: what they do to a row depends on it alone."""
+    return list(takewhile(lambda step: not (statistics_of(step) or looks_at_other_rows(step) or fills_forward(step)), steps))
+
+
 def may_be_quarantined_later(context: Context) -> bool:
     """Whether a row that has broken no rule of the contract may still be quarantined, and be stored with its raw text."""
     contract, config = context.contract, context.config
@@ -222,8 +230,12 @@ def drop_rules(context: Context) -> list[str]:
     """The rules that may take a row after those of the contract, in their order."""
     contract, config = context.contract, context.config
     keys = [SUPERSEDED] if contract.upsert else [DUPLICATE_KEY] if contract.key else []
-    cleaned = [rule for step in config.clean for rule in rules_of_clean(step)]
-    return [*keys, *cleaned, *([UNKNOWN] if isinstance(config.split, TimeSplit | GivenSplit) else [])]
+    num_alone = len(steps_of_one_row(config.clean))
+    alone, later = (
+        [rule for step in steps for rule in rules_of_clean(step)]
+        for steps in (config.clean[:num_alone], config.clean[num_alone:])
+    )
+    return [*alone, *keys, *later, *([UNKNOWN] if isinstance(config.split, TimeSplit | GivenSplit) else [])]
 
 
 def standing_silver(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame | None:

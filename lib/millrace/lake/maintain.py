@@ -4,33 +4,31 @@ Delta's own VACUUM keeps the files of the newest version alone (and what is youn
 older one. Here the files of every version that somebody may come back to are counted first, and what is left over goes.
 
 Only data files (`*.parquet` outside directories that begin with `_`) are ever removed. The log, change data and deletion vectors
-are left to Delta. What a table's protocol asks for and deltalake does not know makes the table be left alone.
+are left to Delta. Tables with features that deltalake does not know are looked at and compacted by Spark.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import fsspec
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
 
 from millrace import observe
 from millrace.errors import LakeError
 from millrace.lake import artifacts, log
 from millrace.lake.layout import MODELS, Lake
 from millrace.lake.ledger import Entry, Ledger, TableVersion
+from millrace.lake.versions import TARGET_BYTES, Sessions, Versions, versions_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 STEP = "maintain"
-TARGET_BYTES = 128 * 1024**2
-"""Compaction makes files of about this size of smaller ones."""
-_KNOWN_FEATURES = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,16 @@ class Unneeded:
     num_bytes: int = 0
 
 
-def compact(lake: Lake, table: str, *, zorder: Sequence[str] = (), metadata: Mapping[str, str]) -> int | None:
+def no_session() -> SparkSession:
+    """Where nobody has given a way to Spark. Raises LakeError."""
+    raise LakeError(
+        STEP, expected="Spark, for a table whose rows are replaced one by one", found="none", remedy="Use jobs/maintain.py."
+    )
+
+
+def compact(
+    lake: Lake, table: str, *, zorder: Sequence[str] = (), metadata: Mapping[str, str], sessions: Sessions = no_session
+) -> int | None:
     """Puts small files together, or with `zorder` writes all rows anew, sorted so that rows alike in these columns lie together
     (Morton, 1966). Returns the newest version; nobody reads it before the ledger names it. The old files stay.
 
@@ -52,32 +59,20 @@ def compact(lake: Lake, table: str, *, zorder: Sequence[str] = (), metadata: Map
     uri = lake.path(table)
     if not log.exists(uri):
         return None
-    commit = CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(metadata), sort_keys=True)})
-    optimize = DeltaTable(uri).optimize
-    if zorder:
-        optimize.z_order(list(zorder), target_size=TARGET_BYTES, commit_properties=commit)
-    else:
-        optimize.compact(target_size=TARGET_BYTES, commit_properties=commit)
+    versions_of(lake, table, sessions).compact(zorder, metadata)
     return log.latest_version(uri)
 
 
-def can_compact(lake: Lake, table: str) -> bool:
-    """Whether deltalake knows all that the table's readers must: it would lose rows' deletion vectors."""
-    features = log.open_table(lake.path(table)).protocol().reader_features
-    return not features or set(features) <= _KNOWN_FEATURES
-
-
-def num_small_files(lake: Lake, table: str) -> int:
+def num_small_files(lake: Lake, table: str, *, sessions: Sessions = no_session) -> int:
     """Files of the newest version that are smaller than half of what compaction makes."""
-    uri = lake.path(table)
-    sizes = pa.table(log.open_table(uri).get_add_actions()).column("size_bytes").to_pylist() if log.exists(uri) else []
+    sizes = versions_of(lake, table, sessions).files().values() if log.exists(lake.path(table)) else ()
     return sum(size < TARGET_BYTES // 2 for size in sizes)
 
 
 def tables_of(lake: Lake) -> list[str]:
     """Every Delta table that lies in the lake, sorted."""
     parents = ["bronze", "silver", "signatures", "gold", "predictions", "metrics", "registry"]
-    parents += ["quarantine/sources", "quarantine/pipelines"]
+    parents += ["quarantine/sources", "quarantine/pipelines", "quarantine/gold"]
     found = [f"{parent}/{name}" for parent in parents for name in artifacts.names(lake.path(parent))]
     return sorted(table for table in found if log.exists(lake.path(table)))
 
@@ -121,30 +116,30 @@ def _shadowed(ledger: Ledger) -> list[Entry]:
     return [entry for key, entry in done.items() if last[key] is not entry]
 
 
-def kept_versions(uri: str, pinned: Collection[int], *, since: datetime) -> set[int]:
+def kept_versions(table: Versions, pinned: Collection[int], *, since: datetime) -> set[int]:
     """The pinned versions, the newest, and every one that was the newest at some time after `since`.
 
     Without what nobody can read: versions that Delta has cleaned out of the log, and those of a table that was there before.
     """
-    history = sorted((int(commit["version"]), float(commit.get("timestamp") or math.inf)) for commit in DeltaTable(uri).history())
+    history = table.history()
     first = since.timestamp() * 1000.0
     recent = {version for (version, _), (_, replaced) in pairwise(history) if replaced > first}
     oldest, newest = history[0][0], history[-1][0]
-    readable = {version for version in pinned if version <= newest and (version >= oldest or _can_open(uri, version))}
+    readable = {version for version in pinned if version <= newest and (version >= oldest or _can_open(table, version))}
     return {*readable, *recent, newest}
 
 
-def _can_open(uri: str, version: int) -> bool:
+def _can_open(table: Versions, version: int) -> bool:
     """Whether a version older than the log's first commit can be had from a checkpoint."""
-    try:
-        DeltaTable(uri, version=version)
-    except Exception as error:
-        observe.warn(f"version {version} of {uri} is still named, but gone from the log: {str(error).splitlines()[0]}")
-        return False
-    return True
+    why_not = table.can_open(version)
+    if why_not:
+        observe.warn(f"version {version} is still named, but gone from the log: {why_not}")
+    return not why_not
 
 
-def unneeded_files(lake: Lake, table: str, pinned: Collection[int], *, since: datetime) -> Unneeded:
+def unneeded_files(
+    lake: Lake, table: str, pinned: Collection[int], *, since: datetime, sessions: Sessions = no_session
+) -> Unneeded:
     """The data files that no version to be kept has, and that are older than `since`. The caller holds the lock of the table's
     writers: a file of theirs that is not committed yet would look the same.
 
@@ -153,9 +148,9 @@ def unneeded_files(lake: Lake, table: str, pinned: Collection[int], *, since: da
     uri = lake.path(table)
     needed: set[str] = set()
     try:
-        for version in kept_versions(uri, pinned, since=since):
-            paths = pa.table(DeltaTable(uri, version=version).get_add_actions()).column("path").to_pylist()
-            needed |= {name for path in paths for name in (path, unquote(path))}
+        known = versions_of(lake, table, sessions)
+        for version in kept_versions(known, pinned, since=since):
+            needed |= {name for path in known.files(version) for name in (path, unquote(path))}
     except Exception as error:
         raise LakeError(
             "maintain",

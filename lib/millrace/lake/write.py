@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from millrace import observe
 from millrace.lake import log
 from millrace.lake.ledger import Attempt, TableVersion
+from millrace.lake.versions import USER_METADATA
 
 _STATISTICS = {"delta.dataSkippingNumIndexedCols": "-1"}
 """Of all columns: by default the log knows the least and greatest values of 32, and nights are told by those of the last."""
@@ -36,8 +37,6 @@ UPDATED = {
 
 _OPEN_FILES = ("spark.sql.maxConcurrentOutputFileWriters", "8")
 """Of a partitioned write: with fewer open than partitions Spark sorts rows by partition, and their own order goes."""
-
-_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 
 def write_nights(
@@ -96,13 +95,13 @@ def merge_rows(attempt: Attempt, table: str, rows: DataFrame, *, properties: Map
         return write_nights(attempt, table, rows, [attempt.run.night], properties=properties)
     spark, uri = rows.sparkSession, attempt.lake.spark_path(table)
     mark = json.dumps(attempt.mark, sort_keys=True)
-    spark.conf.set(_USER_METADATA, mark)  # a merge has no option for it
+    spark.conf.set(USER_METADATA, mark)  # a merge has no option for it
     try:
         with observe.timed(f"merge/{table.partition('/')[0]}"):
             merge = DeltaTable.forPath(spark, uri).alias("old").merge(rows.alias("new"), "old.row_id = new.row_id")
             merge.whenMatchedUpdateAll("new._night >= old._night").whenNotMatchedInsertAll().withSchemaEvolution().execute()
     finally:
-        spark.conf.unset(_USER_METADATA)
+        spark.conf.unset(USER_METADATA)
     return TableVersion(table, log.version_of(attempt.lake.path(table), attempt.mark, newer_than=before))
 
 

@@ -38,6 +38,8 @@ def check_steps(steps: Sequence[CleanStep], contract: TableContract) -> dict[str
         added |= check_clean(step, contract, added)
         if fills_forward(step):
             _check_forward(step.options, steps[number + 1 :], contract)
+        if step.name == "drop_duplicates":
+            _check_duplicates(step.drop_duplicates, steps[number + 1 :])
     return added
 
 
@@ -100,6 +102,16 @@ def _check_forward(config: FillConfig, later: Sequence[CleanStep], contract: Tab
         changed = next((name for name in _writes(step) if name in kept), None)
         if changed is not None:
             expected = "clean to change the columns of fillna.forward before it, for it reads them again in silver"
+            found = f"{step.name} of {changed} after it"
+            raise ConfigError("config", expected=expected, found=found, remedy="Put that step first.")
+
+
+def _check_duplicates(columns: Sequence[str], later: Sequence[CleanStep]) -> None:
+    """Rows of other nights are compared by what silver has."""
+    for step in later:
+        changed = next((name for name in _writes(step) if name in columns), None)
+        if changed is not None:
+            expected = "clean to change the columns of drop_duplicates before it, for it reads those of older nights in silver"
             found = f"{step.name} of {changed} after it"
             raise ConfigError("config", expected=expected, found=found, remedy="Put that step first.")
 

@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 from millrace.transforms.identity import encoded
 
 SUPERSEDED = "superseded"
-"""The rule by which a row gives way to a newer one with its key."""
+"""The rule by which a row that comes gives way to a newer one with its key."""
+GAVE_WAY = "gave_way"
+"""The rule by which a row that stood, and was counted as kept by an older night, gives way to one that comes."""
 
 
 def tag_duplicates(
