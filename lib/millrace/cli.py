@@ -1,4 +1,4 @@
-"""The command `millrace`: look at a lake and its pipelines. Nothing here starts Spark."""
+"""The command `millrace`: look at a lake and its pipelines. Spark is started only for tables that nothing else can read."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from millrace.flows import inspect
 from millrace.flows.check import check_pipeline
 from millrace.flows.context import check_night
 from millrace.flows.export_table import Format, export_table
+from millrace.flows.lazy_spark import lazy_spark
 from millrace.flows.new import new_pipeline
 from millrace.lake.layout import Lake
 
@@ -81,7 +82,8 @@ def runs(lake: str, pipeline: str | None, last: int) -> None:
 @reported
 def sql(lake: str, form: str, query: str) -> None:
     """Run a QUERY (DuckDB's SQL) over the lake's tables: metrics/runs is metrics_runs, and so on. `SHOW TABLES` lists them."""
-    found = inspect.sql(Lake.at(lake), query)
+    with lazy_spark("sql") as sessions:
+        found = inspect.sql(Lake.at(lake), query, sessions=sessions)
     rows = list(zip(*[column.to_pylist() for column in found.columns], strict=True))  # two columns may have one name
     if form == "json":
         named = [{name: _for_json(value) for name, value in zip(found.column_names, row, strict=True)} for row in rows]
@@ -111,7 +113,10 @@ def export(lake: str, form: Format, out: Path, version: int | None, force: bool,
 
     csv: NULL is an empty field, an empty text is "". csv and jsonl: bytes are base64; what is nested is JSON.
     """
-    num_rows = export_table(Lake.at(lake), table_or_query, format=form, out=out, version=version, force=force)
+    with lazy_spark("export-table") as sessions:
+        num_rows = export_table(
+            Lake.at(lake), table_or_query, format=form, out=out, version=version, force=force, sessions=sessions
+        )
     click.echo(f"{num_rows} rows in {out}")
 
 

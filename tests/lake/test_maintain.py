@@ -16,7 +16,7 @@ from millrace.lake import log, maintain, small
 from millrace.lake.layout import MODELS, Lake
 from millrace.lake.ledger import Inputs, Ledger, TableVersion
 from millrace.lake.protocol import run_step
-from millrace.lake.versions import versions_of
+from millrace.lake.versions import no_session, versions_of
 from tests.factories import make_run, make_step, succeed
 
 GOLD = "gold/tiny"
@@ -87,7 +87,7 @@ def test_versions_within_the_retention_stay(lake: Lake) -> None:
     since = datetime.now(UTC)
     time.sleep(0.01)
     write(lake, GOLD, 9)
-    table = versions_of(lake, GOLD, maintain.no_session)
+    table = versions_of(lake, GOLD, no_session)
     assert maintain.kept_versions(table, [0], since=since) == {0, 2, 3}  # 2 was the newest until just now
     assert maintain.kept_versions(table, [77], since=datetime.now(UTC)) == {3}  # of a table that was there before
 

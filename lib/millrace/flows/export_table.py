@@ -17,7 +17,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -30,10 +30,11 @@ import pyarrow.parquet as pq
 from millrace.config.load import nearest
 from millrace.errors import ConfigError, LakeError
 from millrace.flows.inspect import existing
-from millrace.flows.queries import connected
+from millrace.flows.queries import connected, copied_by_spark
 from millrace.lake import log
 from millrace.lake.layout import Lake
-from millrace.lake.views import visible_tables
+from millrace.lake.versions import Sessions, no_session
+from millrace.lake.views import to_dataset, visible_tables
 
 Format = Literal["csv", "jsonl", "parquet"]
 STAGE = "export-table"
@@ -46,17 +47,27 @@ class _Writer(Protocol):
     def close(self) -> None: ...
 
 
-def export_table(lake: Lake, what: str, *, format: Format, out: Path, version: int | None = None, force: bool = False) -> int:
+def export_table(
+    lake: Lake,
+    what: str,
+    *,
+    format: Format,
+    out: Path,
+    version: int | None = None,
+    force: bool = False,
+    sessions: Sessions = no_session,
+) -> int:
     """Writes a table, by its name with / or _, or the rows of a query, to `out`. Returns how many rows.
 
-    A table is read as readers see it, at its last succeeded version, or at `version`. Raises ConfigError for an unknown table, a
+    A table is read as readers see it, at its last succeeded version, or at `version`; `sessions` opens Spark for tables that only
+    Spark can read. Raises ConfigError for an unknown table, a
     query that DuckDB refuses, and a file that is there already, without `force`; LakeError where the version is gone.
     """
     if out.exists() and not force:
         raise ConfigError(STAGE, expected="a file that is not there yet", found=str(out), remedy="Take another, or add --force.")
     if not out.parent.is_dir():
         raise ConfigError(STAGE, expected=f"the directory {out.parent}", found="none", remedy="Make it.")
-    with _rows(existing(lake), what, version) as reader, _whole(out) as partial:
+    with _rows(existing(lake), what, version, sessions) as reader, _whole(out) as partial:
         writer = _WRITERS[format](partial, reader.schema)
         num_rows = 0
         try:
@@ -69,7 +80,7 @@ def export_table(lake: Lake, what: str, *, format: Format, out: Path, version: i
 
 
 @contextmanager
-def _rows(lake: Lake, what: str, version: int | None) -> Iterator[pa.RecordBatchReader]:
+def _rows(lake: Lake, what: str, version: int | None, sessions: Sessions) -> Iterator[pa.RecordBatchReader]:
     tables = visible_tables(lake)
     is_query = len(what.split()) > 1
     name = what.strip().replace("/", "_")
@@ -81,11 +92,13 @@ def _rows(lake: Lake, what: str, version: int | None) -> Iterator[pa.RecordBatch
         if name not in known:
             raise ConfigError(STAGE, expected="a table of the lake", found=f"'{what}'", remedy=nearest(name, known))
         if version is not None:
-            yield _pinned(lake, known[name], version)
+            with _pinned(lake, known[name], version, sessions) as rows:
+                yield rows
             return
-    with connected(lake, tables) as connection:
+    query = what if is_query else f'FROM "{name}"'
+    with connected(lake, tables, query, sessions=sessions) as connection:
         try:
-            reader = connection.execute(what if is_query else f'FROM "{name}"').fetch_record_batch(_BATCH_ROWS)
+            reader = connection.execute(query).fetch_record_batch(_BATCH_ROWS)
         except duckdb.Error as error:
             first = str(error).splitlines()[0]
             remedy = '`millrace sql "SHOW TABLES"` lists them.'
@@ -93,14 +106,16 @@ def _rows(lake: Lake, what: str, version: int | None) -> Iterator[pa.RecordBatch
         yield reader
 
 
-def _pinned(lake: Lake, table: str, version: int) -> pa.RecordBatchReader:
+@contextmanager
+def _pinned(lake: Lake, table: str, version: int, sessions: Sessions) -> Iterator[pa.RecordBatchReader]:
     uri = lake.path(table)
     newest = log.latest_version(uri)
     if newest is None or not 0 <= version <= newest:
         found = f"the newest is {newest}"
         raise LakeError(STAGE, expected=f"version {version} of {table}", found=found, remedy="Take one of 0 to that.")
-    rows = log.open_table(uri, version).to_pyarrow_dataset()
-    return pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(batch_size=_BATCH_ROWS))
+    for_spark = log.is_for_spark_only(uri)
+    with copied_by_spark(lake, table, version, sessions) if for_spark else nullcontext(to_dataset(lake, table, version)) as rows:
+        yield pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(batch_size=_BATCH_ROWS))
 
 
 @contextmanager

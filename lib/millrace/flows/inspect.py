@@ -15,6 +15,7 @@ from millrace.flows.queries import connected
 from millrace.lake import log
 from millrace.lake.layout import Lake, rejects_of_gold, rejects_of_pipeline, rejects_of_source
 from millrace.lake.ledger import Entry, Ledger
+from millrace.lake.versions import Sessions, no_session
 from millrace.lake.views import visible_tables
 
 
@@ -49,9 +50,12 @@ def runs(lake: Lake, *, pipeline: str | None = None) -> list[Entry]:
     return [entry for entry in entries if entry.status != "started" or (entry.run.run_id, entry.step, entry.attempt) not in ended]
 
 
-def sql(lake: Lake, query: str) -> pa.Table:
-    """The result of a query over the visible tables. Raises ConfigError where DuckDB refuses it."""
-    with connected(lake, visible_tables(existing(lake))) as connection:
+def sql(lake: Lake, query: str, *, sessions: Sessions = no_session) -> pa.Table:
+    """The result of a query over the visible tables. `sessions` opens Spark for those that only Spark can read.
+
+    Raises ConfigError where DuckDB refuses the query.
+    """
+    with connected(lake, visible_tables(existing(lake)), query, sessions=sessions) as connection:
         try:
             result = connection.sql(query)
             if result is None:

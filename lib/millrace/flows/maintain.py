@@ -23,7 +23,7 @@ from millrace.lake import locks, log, protocol
 from millrace.lake import maintain as upkeep
 from millrace.lake.layout import CONTRACTS, Lake, gold, predictions, rejects_of_gold, rejects_of_pipeline, signatures, silver
 from millrace.lake.ledger import Attempt, Inputs, Ledger, Outcome, Run, TableVersion
-from millrace.lake.versions import Sessions, versions_of
+from millrace.lake.versions import Sessions, no_session, versions_of
 
 STEP = upkeep.STEP
 
@@ -50,7 +50,7 @@ class Report:
     small_files: dict[str, int]
 
 
-def maintain(lake: Lake, options: Options, sessions: Sessions = upkeep.no_session) -> Report:
+def maintain(lake: Lake, options: Options, sessions: Sessions = no_session) -> Report:
     """Compacts, then removes. `sessions` opens Spark, for tables that have features which deltalake does not know.
 
     Raises ConfigError for options that do not fit the lake, LakeError where a lock is held.
@@ -153,7 +153,7 @@ def _clear_artifacts(lake: Lake, pipeline: str, options: Options) -> list[upkeep
     if log.exists(lake.path(table)):
         pinned = {used.version for used in upkeep.pinned_versions(lake, Ledger.read(lake)) if used.table == table}
         identity = str(log.open_table(lake.path(table)).metadata().id)
-        versions = versions_of(lake, table, upkeep.no_session)  # gold is for deltalake too
+        versions = versions_of(lake, table, no_session)  # gold is for deltalake too
         kept = {(identity, version) for version in upkeep.kept_versions(versions, pinned, since=since)}
     found = upkeep.unneeded_artifacts(lake, pipeline, kept, since=since)
     if not options.dry_run:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from rich.table import Table
 
 from millrace import observe
 from millrace.flows.context import check_night
-from millrace.flows.job import INTERRUPTED, close_spark, open_spark, report, take_signals
+from millrace.flows.job import INTERRUPTED, report, take_signals
+from millrace.flows.lazy_spark import lazy_spark
 from millrace.flows.maintain import STEP, Options, Report, maintain
 from millrace.lake.layout import Lake
-from millrace.lake.versions import Sessions
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 
 def main(description: str) -> NoReturn:
@@ -39,7 +35,7 @@ def run(description: str, argv: Sequence[str]) -> int:
             dry_run=arguments.dry_run,
             night=check_night(arguments.night),
         )
-        with _sessions() as sessions:
+        with lazy_spark(STEP) as sessions:
             _print(maintain(Lake.at(arguments.lake), options, sessions), dry_run=arguments.dry_run)
         return 0
     except KeyboardInterrupt:
@@ -47,23 +43,6 @@ def run(description: str, argv: Sequence[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         return report(error, debug=arguments.debug)
-
-
-@contextmanager
-def _sessions() -> Iterator[Sessions]:
-    """Opens Spark when it is first asked for, and closes it in the end."""
-    opened: list[SparkSession] = []
-
-    def session() -> SparkSession:
-        if not opened:
-            opened.append(open_spark(STEP))
-        return opened[0]
-
-    try:
-        yield session
-    finally:
-        for spark in opened:
-            close_spark(spark)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import fsspec
@@ -23,10 +22,7 @@ from millrace.errors import LakeError
 from millrace.lake import artifacts, log
 from millrace.lake.layout import MODELS, Lake
 from millrace.lake.ledger import Entry, Ledger, TableVersion
-from millrace.lake.versions import TARGET_BYTES, Sessions, Versions, versions_of
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from millrace.lake.versions import TARGET_BYTES, Sessions, Versions, no_session, versions_of
 
 STEP = "maintain"
 
@@ -39,13 +35,6 @@ class Unneeded:
     paths: tuple[str, ...] = ()
     """Full addresses."""
     num_bytes: int = 0
-
-
-def no_session() -> SparkSession:
-    """Where nobody has given a way to Spark. Raises LakeError."""
-    raise LakeError(
-        STEP, expected="Spark, for a table whose rows are replaced one by one", found="none", remedy="Use jobs/maintain.py."
-    )
 
 
 def compact(

@@ -13,6 +13,7 @@ import fsspec
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
+from millrace.errors import LakeError
 from millrace.lake import log
 from millrace.lake.layout import Lake
 
@@ -27,6 +28,16 @@ _SIZES = ("spark.databricks.delta.optimize.minFileSize", "spark.databricks.delta
 
 Sessions = Callable[[], "SparkSession"]
 """Opens a Spark session, the first time that one is needed."""
+
+
+def no_session() -> SparkSession:
+    """Where nobody has given a way to Spark. Raises LakeError."""
+    raise LakeError(
+        "lake",
+        expected="Spark, for a table with features that deltalake does not know",
+        found="none",
+        remedy="Give a function that opens a session, as the command line does.",
+    )
 
 
 class Versions(Protocol):

@@ -59,9 +59,9 @@ def visible_tables(lake: Lake) -> list[Visible]:
     return sorted(found, key=lambda visible: visible.name)
 
 
-def to_dataset(lake: Lake, table: str, part: Part) -> ds.Dataset:
-    """One part of a table for DuckDB, all rows of its version."""
-    return log.open_table(lake.path(table), part.version).to_pyarrow_dataset()
+def to_dataset(lake: Lake, table: str, version: int | None) -> ds.Dataset:
+    """A version of a table for DuckDB, all of its rows."""
+    return log.open_table(lake.path(table), version).to_pyarrow_dataset()
 
 
 def _parts(table: str, newest: int, ledger: Ledger) -> tuple[Part, ...]:

@@ -12,7 +12,6 @@ import hashlib
 import posixpath
 import re
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ from typing import IO, Any, NoReturn, cast
 
 from millrace.config.file_sources import ArchiveLimits
 from millrace.errors import MillraceError, SecurityError, SourceError
-from millrace.sources.opening import Limits, damaged, decompress, open_file
+from millrace.sources.opening import Limits, damaged, decompress, directory_bytes, open_file
 
 _COMPRESSIONS = {
     ".tar": None,
@@ -235,13 +234,7 @@ def _kind_of_zip(member: zipfile.ZipInfo) -> str:
 
 
 def _check_directory(file: IO[bytes], guard: _Guard) -> None:
-    """Refuses a central directory that would fill the memory, before zipfile reads it whole (APPNOTE 4.3.16)."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - 65_557))
-    tail = file.read()
-    place = tail.rfind(b"PK\5\6")
-    if place >= 0 and len(tail) >= place + 16:
-        (num_bytes,) = struct.unpack_from("<I", tail, place + 12)
-        if num_bytes > _DIRECTORY_BYTES:
-            guard.refuse(f"a directory of at most {_DIRECTORY_BYTES:,} bytes", f"one of {num_bytes:,}")
-    file.seek(0)
+    """Refuses a central directory that would fill the memory, before zipfile reads it whole."""
+    num_bytes = directory_bytes(file)
+    if num_bytes > _DIRECTORY_BYTES:
+        guard.refuse(f"a directory of at most {_DIRECTORY_BYTES:,} bytes", f"one of {num_bytes:,}")

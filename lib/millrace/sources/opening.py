@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from millrace.sources.streams import Bz2, Members, Zst
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".zip")
 """The ends of names that say how a file is compressed. Content is not looked at: a name that lies is a damaged file."""
 _BUFFER_BYTES = 1 << 20
+_DIRECTORY_BYTES = 1 << 20  # of a zip with one file
 _RATIO_FROM_BYTES = 1024**3
 _DAMAGE = (EOFError, OSError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 
@@ -196,7 +198,20 @@ def _unpack(file: _Counted, path: str, compression: str | None) -> IO[bytes]:
             return cast(IO[bytes], file)
 
 
+def directory_bytes(file: IO[bytes]) -> int:
+    """Bytes of a zip's central directory, as its end says (APPNOTE 4.3.16): zipfile reads all of it into memory."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 65_557))
+    tail = file.read()
+    file.seek(0)
+    place = tail.rfind(b"PK\5\6")
+    return int(struct.unpack_from("<I", tail, place + 12)[0]) if place >= 0 and len(tail) >= place + 16 else 0
+
+
 def _only_member(file: _Counted, path: str) -> IO[bytes]:
+    num_bytes = directory_bytes(cast(IO[bytes], file))
+    if num_bytes > _DIRECTORY_BYTES:
+        raise _no_single_file(path, f"a directory of {num_bytes:,} bytes")
     archive = zipfile.ZipFile(cast(IO[bytes], file))
     members = [member for member in archive.infolist() if not member.is_dir()]
     if len(members) != 1:
