@@ -21,7 +21,8 @@ class DriftConfig(Section):
     limit: float | None = Field(default=None, gt=0.0)
     """A column has drifted above it, and for chi_square below it. None: 0.2, 0.1 and 0.001."""
     on_drift: Literal["warn", "stop", "refit"] = "warn"
-    """stop: the step fails; refit: what was fitted is fitted anew."""
+    """stop: the step fails; refit: what was fitted is fitted anew. Rows of all splits are compared, so those of test may decide
+    when that is done; what is fitted then is the train rows' alone."""
     include: tuple[Column, ...] | None = None
     """The columns that count. None: all but dates and timestamps, which always move on."""
     exclude: tuple[Column, ...] = ()

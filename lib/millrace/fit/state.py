@@ -16,7 +16,7 @@ from millrace.lake.layout import Lake
 
 @dataclass(frozen=True)
 class FittedState:
-    """What is kept from night to night. All of it was fitted on the train split."""
+    """What is kept from night to night. Fitted on the train split; profiles alone are of all rows."""
 
     sections_hash: str
     nights: Mapping[str, str]

@@ -1,8 +1,8 @@
 """raw files -> gold, for `materialize: [gold]`: the steps of preprocess without bronze and silver between.
 
-Two passes over the files: one for rules, keys, classes and statistics, one that encodes, where that can be as it reads. Nights
-are told by their raw files; those that are new are done, and all where what decides about rows has changed, or has to be fitted
-anew.
+Two passes over the files: one for rules, keys, classes and statistics, one that encodes, where that can be as it reads. Profiles
+and tokenizers that are trained take one more. Nights are told by their raw files; those that are new are done, and all where what
+decides about rows has changed, or has to be fitted anew.
 """
 
 from __future__ import annotations
