@@ -118,6 +118,8 @@ def summarise(rounds: Sequence[Round], memory: Mapping[int, Mapping[str, float]]
         for times, known in memory.items():
             figures += [Figure(f"memory_{times}x/{name}", known[f"{name}_bytes"] / 2**20, "MiB") for name in ("peak", "start")]
             figures.append(Figure(f"memory_{times}x/num_windows", known["num_windows"], "windows"))
+        above = [memory[times]["peak_bytes"] - memory[times]["start_bytes"] for times in (1, TIMES)]
+        figures.append(Figure("memory_10x_above_start", above[1] / above[0], "ratio"))  # without TensorFlow, which both have
         bounds.append(Bound("memory_10x", growth, "<=", MAX_MEMORY_10X))
     details = [
         Figure(f"round_{number}/{shape}/{loader}", rate, "rows/s")
