@@ -39,9 +39,9 @@ def value_rules(contract: TableContract, at: Mapping[str, str] = {}) -> tuple[Ru
     """Those that look at values and not at the raw text: columns, then checks."""
     rules: list[Rule] = []
     for name, column in contract.columns.items():
-        conditions = column_conditions(name, column, at.get(name))
-        for rule, condition in column_conditions(name, column).items():
-            rules.append(Rule(rule, name, conditions[rule], f"not: {condition.replace('`', '')}"))
+        said = column_conditions(name, column)
+        conditions = column_conditions(name, column, at[name]) if name in at else said
+        rules += [Rule(rule, name, conditions[rule], f"not: {text.replace('`', '')}") for rule, text in said.items()]
     rules += [Rule(check.rule, None, check.expression, f"not: {check.expression}") for check in contract.checks]
     return tuple(rules)
 

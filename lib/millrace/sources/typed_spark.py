@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from millrace.contracts.evolution import ADDED, OF_TABLE, reconcile, reconcile_schema
-from millrace.contracts.spark import spark_type
+from millrace.contracts.spark import quoted, spark_type
 from millrace.contracts.table import TableContract
 
 
@@ -53,7 +53,7 @@ def matched(rows: DataFrame, contract: TableContract, address: str, *, by_value:
     else:
         reason = F.coalesce(*unfit) if unfit else F.lit(None).cast("string")
         rule = F.when(reason.isNotNull(), F.lit("column_retyped"))
-    record = F.when(rule.isNotNull(), F.to_json(F.struct(*[F.col(f"`{name}`") for name in names])))
+    record = F.when(rule.isNotNull(), F.to_json(F.struct(*[F.col(quoted(name)) for name in names])))
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
         *([_added(rows, verdict.added).alias(ADDED)] if contract.evolution.added == "evolve" else []),
@@ -69,7 +69,7 @@ def _added(rows: DataFrame, names: Sequence[str]) -> Column:
         return F.lit(None).cast("map<string,string>")
     kinds = {name: rows.schema[name].dataType for name in names}
     texts = [
-        F.base64(f"`{name}`") if isinstance(kinds[name], T.BinaryType) else F.col(f"`{name}`").cast("string") for name in names
+        F.base64(quoted(name)) if isinstance(kinds[name], T.BinaryType) else F.col(quoted(name)).cast("string") for name in names
     ]
     return F.create_map(*[part for name, text in zip(names, texts, strict=True) for part in (F.lit(name), text)])
 
