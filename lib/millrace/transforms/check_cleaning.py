@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from millrace.config.cleaning import (
@@ -99,21 +99,21 @@ def _check_forward(config: FillConfig, later: Sequence[CleanStep], contract: Tab
     for step in later:
         changes = isinstance(step.options, MapConfig | CastConfig | CoalesceConfig)
         kept = {config.forward.time, *config.forward.group, *(config.columns if changes else ())}
-        changed = next((name for name in _writes(step) if name in kept), None)
-        if changed is not None:
-            expected = "clean to change the columns of fillna.forward before it, for it reads them again in silver"
-            found = f"{step.name} of {changed} after it"
-            raise ConfigError("config", expected=expected, found=found, remedy="Put that step first.")
+        _refuse_change(step, kept, "the columns of fillna.forward before it, for it reads them again in silver")
 
 
 def _check_duplicates(columns: Sequence[str], later: Sequence[CleanStep]) -> None:
     """Rows of other nights are compared by what silver has."""
     for step in later:
-        changed = next((name for name in _writes(step) if name in columns), None)
-        if changed is not None:
-            expected = "clean to change the columns of drop_duplicates before it, for it reads those of older nights in silver"
-            found = f"{step.name} of {changed} after it"
-            raise ConfigError("config", expected=expected, found=found, remedy="Put that step first.")
+        _refuse_change(step, columns, "the columns of drop_duplicates before it, for it reads those of older nights in silver")
+
+
+def _refuse_change(step: CleanStep, columns: Collection[str], what: str) -> None:
+    """Raises ConfigError where a later step writes one of `columns`; `what` says which they are, and why they must not change."""
+    changed = next((name for name in _writes(step) if name in columns), None)
+    if changed is not None:
+        found = f"{step.name} of {changed} after it"
+        raise ConfigError("config", expected=f"clean to change {what}", found=found, remedy="Put that step first.")
 
 
 def _writes(step: CleanStep) -> tuple[str, ...]:
