@@ -118,7 +118,8 @@ class _BySpark:
     def files(self, version: int | None = None) -> dict[str, int]:
         storage, root = fsspec.core.url_to_fs(self._uri)
         paths = [unquote(urlparse(path).path).rpartition(f"/{self._table}/")[2] for path in self._read(version).inputFiles()]
-        return {path: int(storage.size(f"{root}/{path}") or 0) for path in paths if storage.exists(f"{root}/{path}")}
+        sizes = {path: info["size"] for path, info in storage.find(root, detail=True).items()}  # one listing, not a call for each
+        return {path: int(sizes.get(f"{root}/{path}") or 0) for path in paths}
 
     def columns(self) -> list[str]:
         return self._read(None).columns
