@@ -127,12 +127,18 @@ def test_rank_that_always_hangs_ends_the_run_and_says_where_it_was(spark, make_r
     assert "rank 0" not in caught.value.found
 
 
-def test_rank_that_hangs_before_its_first_step(spark, make_request, inject, log, undisturbed):
-    """Until then it has first_step_timeout_seconds, because imports and tracing take long."""
-    fault = inject(rank=1, what="hang", kind="load", epoch=1)
-    request = make_request(num_workers=2, epochs=EPOCHS, first_step_timeout_seconds=45)
-    assert_same(train_through(spark, request, fault, log, seconds=45 + SECONDS), undisturbed(2))
-    assert "before its first step" in log.lines[0]
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [("hang", "hello"), ("stop", "hello"), ("hang", "start"), ("hang", "checkpoint"), ("hang", "load"), ("stop", "load")],
+)
+def test_rank_that_hangs_before_its_first_step(spark, make_request, inject, log, undisturbed, what, kind):
+    """Imports and tracing take long there: it hangs when it computes nothing either. The others wait for it wherever they can."""
+    fault = inject(rank=1, what=what, kind=kind)
+    request = make_request(num_workers=2, epochs=EPOCHS)
+    assert_same(train_through(spark, request, fault, log), undisturbed(2))
+    (line,) = log.lines
+    assert line.startswith("rank 1 said nothing for 4")
+    assert line.partition(", ")[2] == "before its first step. Training goes on with 2 workers (attempt 2 of 3)"
 
 
 @pytest.mark.parametrize("num_workers", [2, 3])

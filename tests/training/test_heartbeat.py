@@ -47,6 +47,35 @@ def test_events_arrive_in_order_and_what_happens_often_from_rank_0_only():
     assert all("proof" not in event for event in events)
 
 
+def test_ranks_that_are_ready_wait_until_all_are():
+    with HeartbeatServer("127.0.0.1", num_ranks=2) as server:
+        links = [Heartbeat(server.address, server.token, rank) for rank in (0, 1)]
+        waiting = [threading.Thread(target=link.wait_for_others, daemon=True) for link in links]
+        waiting[0].start()
+        wait_for(lambda: 0 in server.states() and server.states()[0].kind == "ready")
+        waiting[0].join(0.5)
+        assert waiting[0].is_alive()
+        waiting[1].start()
+        for thread in waiting:
+            thread.join(10)
+            assert not thread.is_alive()
+        for link in links:
+            link.close()
+
+
+def test_what_another_thread_says_is_no_sign_of_training():
+    events = []
+    with HeartbeatServer("127.0.0.1", events.append) as server:
+        link = Heartbeat(server.address, server.token, 0)
+        wait_for(lambda: 0 in server.states())
+        heard = server.states()[0].last_heard
+        link.send("busy")
+        wait_for(lambda: server.states()[0].last_busy > heard)
+        assert (server.states()[0].kind, server.states()[0].last_heard) == ("hello", heard)
+        link.close()
+    assert [event["kind"] for event in events] == ["hello", "done"]
+
+
 def test_worker_ends_at_once_when_the_driver_hangs_up():
     with HeartbeatServer("127.0.0.1") as server:
         worker = subprocess.Popen([sys.executable, "-c", WORKER, str(server.address[1]), server.token])

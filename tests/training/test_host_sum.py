@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,6 +48,25 @@ def test_every_rank_gets_the_sum_in_the_order_of_ranks(monkeypatch, world_size, 
         for of_rank in found:
             for total, other in zip(of_rank[turn], expected, strict=True):
                 np.testing.assert_array_equal(total, other)
+
+
+def test_long_wait_takes_no_cpu():
+    """Else a rank that waits for one that hangs would look as if it worked."""
+    first, second = group(2)
+    ones = [np.ones(3, np.float32)]
+    with ThreadPoolExecutor(1) as pool:
+
+        def wait():
+            found = first.add(ones, [np.empty(3, np.float32)])
+            return time.thread_time(), found
+
+        waiting = pool.submit(wait)
+        time.sleep(6.0)
+        assert not waiting.done()
+        second.add(ones, [np.empty(3, np.float32)])
+        seconds, found = waiting.result(10)
+    assert seconds < 0.2 * 6.0
+    np.testing.assert_array_equal(found[0], 2 * np.ones(3))
 
 
 def test_memory_that_is_not_the_one_meant_is_not_opened():

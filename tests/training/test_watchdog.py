@@ -15,15 +15,23 @@ from millrace.config.training import TrainingConfig
 from millrace.training.listener import RankState
 from millrace.training.watchdog import Watchdog, silent_ranks
 
-CONFIG = TrainingConfig(heartbeat_timeout_seconds=10, first_step_timeout_seconds=120)
+CONFIG = TrainingConfig(heartbeat_timeout_seconds=10, first_step_timeout_seconds=120, idle_timeout_seconds=40)
 
 
 def state(
-    rank: int, kind: str, *, ago: float, step: int = 5, step_seconds: tuple[float, ...] = (0.1,), start_seconds: float = 0.0
+    rank: int,
+    kind: str,
+    *,
+    ago: float,
+    idle: float = 1.0,
+    step: int = 5,
+    step_seconds: tuple[float, ...] = (0.1,),
+    start_seconds: float = 0.0,
 ) -> RankState:
-    return RankState(
-        rank, 1, "host", 1000.0 - ago, kind=kind, step=step, step_seconds=deque(step_seconds), start_seconds=start_seconds
-    )
+    """A rank that has said something `ago` seconds ago, and has computed until `idle` seconds ago."""
+    heard, busy = 1000.0 - ago, 1000.0 - idle
+    seconds = deque(step_seconds)
+    return RankState(rank, 1, "host", heard, kind, step=step, step_seconds=seconds, start_seconds=start_seconds, last_busy=busy)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +45,20 @@ def state(
         ([state(0, "hello", ago=121, step=0)], [0]),
         ([state(0, "load", ago=100, step=0)], []),
         ([state(0, "load", ago=11)], [0]),
+        ([state(0, "hello", ago=100, idle=39, step=0)], []),
+        ([state(0, "hello", ago=100, idle=41, step=0)], [0]),  # it neither speaks nor computes
+        ([state(0, "hello", ago=39, idle=1000, step=0)], []),
+        ([state(0, "start", ago=41, idle=1000, step=0)], [0]),
+        ([state(0, "load", ago=41, idle=41, step=0), state(1, "start", ago=60, step=0)], []),  # for one that traces
+        ([state(0, "load", ago=41, idle=41, step=0), state(1, "start", ago=60, idle=41, step=0)], [0, 1]),
+        ([state(0, "wait", ago=60, idle=60, step=0), state(1, "hello", ago=60, step=0)], []),  # for one that imports
+        ([state(0, "wait", ago=60, idle=60, step=0), state(1, "hello", ago=60, idle=41, step=0)], [1]),
+        ([state(0, "wait", ago=60, idle=60, step=0), state(1, "wait", ago=39, idle=60, step=0)], []),
+        ([state(0, "wait", ago=60, idle=60, step=0), state(1, "wait", ago=41, idle=60, step=0)], [0, 1]),
+        ([state(0, "epoch", ago=41, idle=39, start_seconds=30.0)], []),
+        ([state(0, "epoch", ago=41, idle=41, start_seconds=30.0)], [0]),
+        ([state(0, "epoch", ago=41, idle=41, start_seconds=30.0, step_seconds=(5.0,))], []),  # steps of 5 s: 50 s of silence
+        ([state(0, "epoch", ago=29, idle=29, start_seconds=15.0)], []),
         ([state(0, "epoch", ago=9)], []),
         ([state(0, "epoch", ago=11)], [0]),
         ([state(0, "epoch", ago=29, start_seconds=15.0)], []),  # it took 15 s to the first step, and may take 30 s to the next

@@ -39,7 +39,7 @@ def run_attempt(
     assert threading.current_thread() is threading.main_thread(), "Horovod sets signal handlers"
     local = str(spark.sparkContext.master).startswith("local")
     output = WorkerOutput()
-    with HeartbeatServer(_driver_host(spark, local), on_event) as server:
+    with HeartbeatServer(_driver_host(spark, local), on_event, num_ranks=num_workers) as server:
         raised: BaseException | None = None
         with HeldSignals() as signals, quiet_threads(), Watchdog(server, request.training, num_ranks=num_workers) as watchdog:
             try:

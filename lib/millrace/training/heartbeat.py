@@ -3,6 +3,8 @@
 Lines of JSON, from the worker to the driver: {rank, kind, ...}. The kinds are
 
     hello       first line, with pid, host and an HMAC of the server's nonce under the run's token
+    ready       before it looks for the other ranks, and waits for the driver's word
+    start       Horovod's processes have found one another
     load        a row group has arrived: epoch
     step        after each optimizer step: epoch, step, step_in_epoch, num_steps, loss (mean over the global batch), rows and
                 seconds (both in this epoch), learning_rate
@@ -14,9 +16,11 @@ Lines of JSON, from the worker to the driver: {rank, kind, ...}. The kinds are
     error       the worker fails: error (a MillraceError on the wire, or a traceback), collective (another rank's failure is
                 the cause)
     done        the worker's work is over
+    busy        every 3 s in which the process has computed, whatever its training thread does (work_watch.py). It tells hard
+                work from a hang, but is no sign that training goes on
 
-The driver sends nothing after its nonce; when its side closes, the worker's process ends at once, so that none outlives it. Its
-last line is then
+After its nonce the driver sends one more line, `go`, when all ranks are ready: Horovod's processes have only seconds to find one
+another. When the driver's side closes, the worker's process ends at once, so that none outlives it. Its last line is then
 
     parting     where the thread was that trains: stack, and waits (it was in a computation, which may wait for other ranks)
 """
@@ -49,6 +53,7 @@ class Heartbeat:
         """Raises OSError where the driver cannot be reached."""
         self._rank = rank
         self._closed = False
+        self._go = threading.Event()
         self._lock = threading.Lock()
         self._connection = socket.create_connection(address, timeout=timeout_seconds)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -72,6 +77,11 @@ class Heartbeat:
             except OSError:
                 self._driver_lost()
 
+    def wait_for_others(self) -> None:
+        """Returns when all ranks have come to this call; how long that may take is for the driver to say."""
+        self.send("ready")
+        self._go.wait()
+
     def close(self) -> None:
         """Says `done`; from here on the process no longer depends on the driver."""
         self._closed = True
@@ -81,7 +91,7 @@ class Heartbeat:
     def _watch_driver(self) -> None:
         try:
             while self._connection.recv(4096):
-                pass
+                self._go.set()
         except OSError:
             pass
         self._say_where()

@@ -41,6 +41,8 @@ _HEADER_BYTES = 64
 """The count in the first 8 bytes, and what tells this memory from any other in the last 16."""
 _SPINS = 50
 _NAP_SECONDS = 20e-6
+_LOOKS_IN_HASTE = 10_000  # most of a second; one who has waited for so long
+_LONG_NAP_SECONDS = 1e-3  # does not take a CPU that others need, nor look as if it worked
 _NAPS_BETWEEN_LOOKS = 500  # at whether the one waited for is alive
 
 
@@ -89,7 +91,7 @@ class HostSum:
         while memory.count[0] < self._num_sums:
             looks += 1
             if looks > _SPINS:
-                time.sleep(_NAP_SECONDS)
+                time.sleep(_NAP_SECONDS if looks < _LOOKS_IN_HASTE else _LONG_NAP_SECONDS)
             if looks % _NAPS_BETWEEN_LOOKS == 0 and memory.is_left and memory.count[0] < self._num_sums:
                 raise RankLostError(f"rank {rank} has left Horovod's group while rank {self._rank} waited for its numbers")
 

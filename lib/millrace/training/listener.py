@@ -43,6 +43,8 @@ class RankState:
     """False where the worker's side ended the connection."""
     reacted: bool = False
     """Whether its process ended when the driver hung up."""
+    last_busy: float = 0.0
+    """When its process last said that it computes, whatever it trains or not."""
     last_step: float | None = None
     """When the last step was heard of; None where something else has happened since."""
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_STEPS_KEPT))
@@ -59,6 +61,13 @@ class RankState:
     def median_step_seconds(self) -> float:
         """Of the last hundred steps; 0 before there were two."""
         return statistics.median(self.step_seconds) if self.step_seconds else 0.0
+
+    def take(self, event: Event, now: float) -> None:
+        """Takes in what is said by another thread than the one that trains."""
+        if event["kind"] == "busy":
+            self.last_busy = now
+        else:
+            self.stack, self.waits = str(event["stack"]), bool(event["waits"])
 
     def hear(self, event: Event, now: float) -> None:
         """Takes in an event."""
@@ -79,17 +88,18 @@ class RankState:
 class HeartbeatServer:
     """The driver's side. Use as a context manager; closing it ends all workers that have not said `done`."""
 
-    def __init__(self, host: str, on_event: Callable[[Event], None] | None = None, *, port: int = 0) -> None:
-        """Listens on `host`. `on_event` is called from a thread of its own, in order; of what happens often
-        (load, step, validation) it gets rank 0's only."""
+    def __init__(self, host: str, on_event: Callable[[Event], None] | None = None, *, num_ranks: int = 1, port: int = 0) -> None:
+        """Listens on `host` for `num_ranks` workers. `on_event` is called from a thread of its own, in order; of what happens
+        often (load, step, validation) it gets rank 0's only."""
         self.token = secrets.token_hex(32)
-        self._on_event = on_event
+        self._on_event, self._num_ranks = on_event, num_ranks
         self._listener = socket.create_server((host, port), backlog=128)
         self._listener.setblocking(False)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._lock = threading.Lock()
         self._states: dict[int, RankState] = {}
         self._errors: list[Event] = []
+        self._ready: dict[int, _Peer] = {}
         self._callback_error: Exception | None = None
         self._closing = threading.Event()
         self._queue: SimpleQueue[Event | None] = SimpleQueue()
@@ -210,15 +220,20 @@ class HeartbeatServer:
             del event["proof"]
             with self._lock:
                 self._states[peer.rank] = RankState(peer.rank, int(event["pid"]), str(event["host"]), now)
-        if event["kind"] == "parting":
+        if event["kind"] in ("busy", "parting"):
             with self._lock:
-                state = self._states[peer.rank]
-                state.stack, state.waits = str(event["stack"]), bool(event["waits"])
+                self._states[peer.rank].take(event, now)
             return
         with self._lock:
             self._states[peer.rank].hear(event, now)
             if event["kind"] == "error":
                 self._errors.append(event)
+        if event["kind"] == "ready":
+            self._ready[peer.rank] = peer
+            if len(self._ready) == self._num_ranks:
+                for ready in self._ready.values():
+                    with contextlib.suppress(OSError):
+                        ready.connection.sendall(b"go\n")
         if event["kind"] not in _OFTEN or (peer.rank == 0 and self._queue.qsize() < _MAX_PENDING_STEPS):
             self._queue.put(event)
 

@@ -34,7 +34,7 @@ NOT_IN_FINGERPRINT = {
     "augment",
     # how far, by whom and with what care a run is done, not what comes of it
     *("epochs", "num_workers", "threads_per_worker", "memory_limit_bytes", "loading", "checkpoints", "early_stop"),
-    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "start_timeout_seconds", "max_restarts"),
+    *("first_step_timeout_seconds", "heartbeat_timeout_seconds", "idle_timeout_seconds", "start_timeout_seconds", "max_restarts"),
 }
 """Of `TrainingConfig`; all others are part of a run's fingerprint."""
 

@@ -77,13 +77,18 @@ class Saver:
             found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs, beat=self._beat)
             self._warn(notes)
             choice = found or ""
+        else:
+            self._wait()
         self.uri = self._ranks.broadcast_text(choice)
         return (self._load(self.uri, self._beat) if self.uri else None), notes
 
     def agree(self) -> Saved:
         """Gives every rank the state of rank 0, from which all start."""
+        self._wait()
         self._ranks.broadcast(self._state())
-        return Saved(weight_hash=self._ranks.same_hash(self._state(), where="at the start"), uri=self.uri)
+        weight_hash = self._ranks.same_hash(self._state(), where="at the start", beat=self._wait)
+        self._beat()
+        return Saved(weight_hash=weight_hash, uri=self.uri)
 
     def wishes(self) -> bool:
         """Whether this rank, whose clock counts, asks for a checkpoint; the ranks hear of it in the next step."""

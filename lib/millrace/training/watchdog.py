@@ -16,8 +16,9 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 1.0  # for what else the ranks have to say about a failure
 _STEPS_OF_SILENCE = 10
 _STARTS_OF_SILENCE = 2
+_WAITS = ("ready", "wait")
 _AT_STEPS = ("load", "step")
-_BEFORE_A_STEP = ("load", "epoch", "checkpoint", "hello", "log")  # what a rank may be busy with while the others wait in a step
+_BEFORE_A_STEP = ("load", "epoch", "checkpoint", "hello", "start", "log")  # what a rank may do while others wait in a step
 
 
 def silent_ranks(states: Mapping[int, RankState], config: TrainingConfig, now: float) -> dict[int, float]:
@@ -25,30 +26,38 @@ def silent_ranks(states: Mapping[int, RankState], config: TrainingConfig, now: f
 
     After a step a rank may be silent for heartbeat_timeout_seconds or ten of its median steps, whichever is longer; before its
     first step for first_step_timeout_seconds. Between epochs it plans, opens files and traces graphs again: there it may take
-    twice as long as it took to its first step. A rank that waits for the others is not to blame, unless all wait:
+    twice as long as it took to its first step. Those two are for ranks that compute: one that neither speaks nor computes hangs,
+    and may do so for idle_timeout_seconds. A rank that waits for the others is not to blame, unless all wait:
     that counts from when the last of them began. One that loads or steps says nothing in the all-reduce where it waits, so it is
     not to blame as long as another one, on its way to the same step, still does something and says so.
     """
     working = {rank: state for rank, state in states.items() if state.kind not in ("done", "error")}
-    all_wait = all(state.kind == "wait" for state in working.values())
+    all_wait = all(state.kind in _WAITS for state in working.values())
     last_to_wait = max((state.last_heard for state in working.values()), default=now)
     silences = {
         rank: now - (last_to_wait if all_wait else state.last_heard)
         for rank, state in working.items()
-        if state.kind != "wait" or all_wait
+        if state.kind not in _WAITS or all_wait
     }
-    silent = {rank: silence for rank, silence in silences.items() if silence > _limit(working[rank], config)}
+    silent = {rank: silence for rank, silence in silences.items() if _is_silent(working[rank], silence, config, now)}
     late = any(working[rank].kind in _BEFORE_A_STEP for rank in silences.keys() - silent.keys())
     return {rank: silence for rank, silence in silent.items() if not (late and working[rank].kind in _AT_STEPS)}
 
 
-def _limit(state: RankState, config: TrainingConfig) -> float:
+def _is_silent(state: RankState, silence: float, config: TrainingConfig, now: float) -> bool:
+    busy, idle = _limits(state, config)
+    return silence > busy or min(silence, now - state.last_busy) > idle
+
+
+def _limits(state: RankState, config: TrainingConfig) -> tuple[float, float]:
+    """Seconds of silence that a rank may take: all in all, and without computing anything."""
     if not state.step:
-        return config.first_step_timeout_seconds
+        return config.first_step_timeout_seconds, config.idle_timeout_seconds
     limit = max(config.heartbeat_timeout_seconds, _STEPS_OF_SILENCE * state.median_step_seconds)
-    if state.kind not in _AT_STEPS:
-        limit = max(limit, min(_STARTS_OF_SILENCE * state.start_seconds, config.first_step_timeout_seconds))
-    return limit
+    if state.kind in _AT_STEPS:
+        return limit, limit
+    start = min(_STARTS_OF_SILENCE * state.start_seconds, config.first_step_timeout_seconds)
+    return max(limit, start), max(limit, min(start, config.idle_timeout_seconds))
 
 
 class Watchdog:

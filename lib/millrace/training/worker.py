@@ -8,11 +8,13 @@ import socket
 import sys
 import traceback
 from collections.abc import MutableMapping, Sequence
+from functools import partial
 
 from millrace.errors import MillraceError, TrainingError
 from millrace.observe import is_secret_name
 from millrace.training.heartbeat import Heartbeat
 from millrace.training.request import TrainRequest
+from millrace.training.work_watch import WorkWatch
 
 _ALLOWED_NAMES = {
     *("CUDA_HOME", "CUDA_VISIBLE_DEVICES", "HOME", "JAVA_HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "USER"),
@@ -85,9 +87,11 @@ def run_worker(request_json: str, address: tuple[str, int], token: str, *, gpus:
         clean_environment(os.environ)
         rank, world_size = int(os.environ["HOROVOD_RANK"]), int(os.environ["HOROVOD_SIZE"])
         link = _connect(address, token, rank)
+        watch = WorkWatch(partial(link.send, "busy"))
         request = TrainRequest.from_json(request_json)
         _set_devices(gpus, threads=request.training.threads_per_worker)
         result = _train(request, rank, world_size, link)
+        watch.stop()
         link.close()
     except BaseException as error:
         text = _describe(error)
@@ -133,7 +137,11 @@ def _train(request: TrainRequest, rank: int, world_size: int, link: Heartbeat) -
     from millrace.training.ranks import Ranks
 
     reuse_memory()
-    return train(request, Ranks(rank=rank, world_size=world_size), tell=link.send).to_json()
+    if world_size > 1:
+        link.wait_for_others()
+    ranks = Ranks(rank=rank, world_size=world_size)
+    link.send("start")
+    return train(request, ranks, tell=link.send).to_json()
 
 
 def device_of(gpus: Sequence[str], visible: str | None, local_rank: int) -> str:
