@@ -1,7 +1,8 @@
 """Near-duplicates in 100,000 documents, on two threads: Millrace against datatrove and Spark ML, and against the exact answer.
 
 The documents are passages of the shared corpora and edited copies (minhash_data.py). Millrace and Spark ML run in a session that
-has done a tenth of the documents before; datatrove's start-up is not counted. All go from files to files of what stays, but Spark
+has just done a tenth of the documents the same way (Spark ends Python workers that were idle for a minute); datatrove's start-up
+is not counted. All go from files to files of what stays, but Spark
 ML, which stops at the pairs. The sides take turns, each round in the other order; stock datatrove, which takes minutes, once.
 Spark ML gets a time limit: where it does not finish, the ratio is a lower bound, and `spark_ml_finished` is 0. What each side has
 found is held against the exact answer. Peak memory is that of a side's whole process tree. `account/` says where Millrace's time
@@ -83,12 +84,15 @@ def take_turns(directory: Path, num_rounds: int) -> None:
             out = str(directory / side)
             return worker.ask(side=side, source=str(directory / source), out=out, limit_seconds=LIMIT_SECONDS)
 
-        for side in ("millrace", "spark_ml", "account"):
-            ask(side, "tenth")
+        def warm(side: str) -> Side:
+            if side != "datatrove_words":
+                ask(side, "tenth")
+            return ask(side, "all")
+
         for number in range(num_rounds):
             for side in IN_TURN[:: -1 if number % 2 else 1]:
-                sides[side].append(ask(side, "all"))
-        stages: dict[str, float] = ask("account", "all")["stages"]
+                sides[side].append(warm(side))
+        stages: dict[str, float] = warm("account")["stages"]
     (directory / "turns.json").write_text(json.dumps({"sides": sides, "stages": stages}))
 
 

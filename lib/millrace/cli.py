@@ -130,13 +130,13 @@ def export(lake: str, form: Format, out: Path, version: int | None, force: bool,
 def quarantine(lake: str, conf_dir: str | None, pipeline: str, night: str | None, samples: int) -> None:
     """What was not kept, by rule, with samples; also of a run that failed over its reject budget."""
     config = load_pipeline(pipeline, Places.standard(conf_dir))
-    rejects = inspect.rejects(Lake.at(lake), config, night=check_night(night) if night else None)
-    if not rejects:
+    taken = inspect.rejects(Lake.at(lake), config, night=check_night(night) if night else None, num_samples=samples)
+    if not taken:
         observe.console().print("nothing was quarantined or dropped")
-    for group in rejects:
+    for group in taken:
         click.echo(f"{group.stage}: {group.rule} ({group.action}) {group.num_rows} rows")  # a table's title would be wrapped
         table = Table("source file", "reason", "record")
-        for row in group.rows[:samples]:
+        for row in group.samples:
             table.add_row(*[Text(value or "") for value in (row["source_file"], row["reason"], (row["record"] or "")[:120])])
         observe.console().print(table)
 

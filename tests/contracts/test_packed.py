@@ -34,6 +34,9 @@ def columns_of(names: dict[str, pa.DataType], num_rows: int, *, nulls: bool, see
     return {name: pa.array([value(kind) for _ in range(num_rows)], kind) for name, kind in names.items()}
 
 
+LISTS = pa.struct([("integers", pa.list_(pa.int64())), ("reals", pa.list_(pa.float64()))])
+
+
 @pytest.mark.parametrize("num_columns", [1, 6, 63, 64, 65, 130])
 @pytest.mark.parametrize("nulls", [False, True])
 @pytest.mark.parametrize("num_rows", [0, 1, 37])
@@ -46,7 +49,7 @@ def test_what_is_packed_comes_out(num_columns: int, nulls: bool, num_rows: int) 
     packed = packing.packed(rows, came_typed=True)
     assert packed.schema.names == ["text", PACKED]
     assert packed.schema.equals(packing.schema(rows.schema))
-    loose = pa.nulls(num_rows, pa.struct(list(types.items())))
+    loose = pa.nulls(num_rows, LISTS)
     found = packing.unpack(
         pa.RecordBatch.from_pydict({**dict(zip(packed.schema.names, packed.columns, strict=True)), LOOSE: loose})
     )
@@ -59,15 +62,20 @@ def test_packed_and_loose_rows_keep_their_order_in_any_slice() -> None:
     draw = random.Random(2)
     is_loose = [draw.random() < 0.4 for _ in range(50)]
     packed = packing.packed(whole, came_typed=True).column(PACKED)
-    fields = pa.StructArray.from_arrays(whole.columns, names=list(KINDS))
+    is_real = {name: pa.types.is_floating(kind) for name, kind in KINDS.items()}
+    lists = [
+        {
+            "integers": [value for name, value in row.items() if not is_real[name]],
+            "reals": [value for name, value in row.items() if is_real[name]],
+        }
+        for row in whole.to_pylist()
+    ]
     mixed = pa.RecordBatch.from_pydict(
         {
             PACKED: pa.array(
                 [None if loose else value for loose, value in zip(is_loose, packed.to_pylist(), strict=True)], pa.binary()
             ),
-            LOOSE: pa.array(
-                [value if loose else None for loose, value in zip(is_loose, fields.to_pylist(), strict=True)], fields.type
-            ),
+            LOOSE: pa.array([value if loose else None for loose, value in zip(is_loose, lists, strict=True)], LISTS),
         }
     )
     for first, end in ((0, 50), (7, 31), (49, 50), (12, 12)):
@@ -84,4 +92,14 @@ def test_columns_around() -> None:
     packing = Packing({"x": pa.int64(), "y": pa.float32()})
     assert packing.around(["a", "x", "b"]) == ["a", "b", PACKED, LOOSE]
     assert packing.around(["a", "b"]) == ["a", "b"]
-    assert packing.at == {"x": f"{LOOSE}.`x`", "y": f"{LOOSE}.`y`"}
+    packing = Packing({"x": pa.int64(), "y": pa.float32(), "z": pa.int16(), "w": pa.float64()})
+    assert packing.at == {
+        "x": f"{LOOSE}.integers[0]",
+        "y": f"{LOOSE}.reals[0]",
+        "z": f"{LOOSE}.integers[1]",
+        "w": f"{LOOSE}.reals[1]",
+    }
+    assert packing.loose({"x": "a", "y": "b", "z": "c", "w": "d"}) == (
+        "named_struct('integers', cast(array(cast(a AS bigint), cast(c AS bigint)) AS array<bigint>), "
+        "'reals', cast(array(cast(b AS double), cast(d AS double)) AS array<double>))"
+    )

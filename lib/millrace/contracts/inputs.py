@@ -77,7 +77,7 @@ def as_integers(values: pa.Array) -> Integers:
         values = values.cast(pa.timestamp("us", tz=values.type.tz)).cast(pa.int64())
     elif pa.types.is_date(values.type):
         values = values.cast(pa.date32()).cast(pa.int32())
-    whole = values.cast(pa.int64())
+    whole = values if pa.types.is_int64(values.type) else values.cast(pa.int64())
     numbers: Integers = (pc.fill_null(whole, NULL_INTEGER) if whole.null_count else whole).to_numpy(zero_copy_only=False)
     return numbers
 

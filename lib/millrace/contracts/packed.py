@@ -1,13 +1,15 @@
 """Numbers of a row that travel as one value: a wide row then goes between Python and Spark at the price of a narrow one.
 
 Spark has nothing to do with these columns but to carry them. A row that came typed has all of them in PACKED; one that came as
-text (contracts.texts) has them in LOOSE instead, as Spark has cast them. Vocabulary of PACKED, for k columns: 8 k bytes, each an
-int64 or a float64, little-endian; then for each 64 columns 8 bytes with a bit for each, 1 for NULL.
+text (contracts.texts) has them in LOOSE instead, as Spark has cast them: two lists, of the integers as int64 and of the others
+as float64. (A struct of many fields is dear also where it is NULL: Spark writes each of them.) Vocabulary of PACKED, for k
+columns: 8 k bytes, each an int64 or a float64, little-endian; then for each 64 columns 8 bytes with a bit for each, 1 for NULL.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-
-from millrace.contracts.spark import quoted
+import pyarrow.compute as pc
 
 PACKED, LOOSE = "_packed", "_loose"
 _WORD = 8
 """Bytes; also, times 8, the columns that share a word of NULL bits."""
 _BITS = 8 * _WORD
+_INTEGERS, _REALS = "integers", "reals"
 
 
 class Carrier(ABC):
@@ -95,23 +97,49 @@ class Packing(Carrier):
         packed, loose = batch.column(PACKED), batch.column(LOOSE)
         is_packed = packed.is_valid().to_numpy(zero_copy_only=False)
         words = _words(packed).reshape(-1, self.width)
+        has_nulls = words[:, len(self.types) :].any()
         values = {}
         for place, (name, kind) in enumerate(self.types.items()):
-            is_null = (words[:, len(self.types) + place // _BITS] >> place % _BITS & 1).astype(np.bool_)
+            is_null = words[:, len(self.types) + place // _BITS] >> place % _BITS & 1 if has_nulls else None
             values[name] = _column(words[:, place].copy().view(_word_type(kind)), is_null, kind)
         if not is_packed.all():
             order = np.empty(len(is_packed), np.int64)  # where each row is, of the packed ones and then the others
             order[is_packed] = np.arange(len(words))
             order[~is_packed] = np.arange(len(words), len(is_packed))
-            others = dict(zip(self.types, loose.filter(pa.array(~is_packed)).flatten(), strict=True))
+            others = self._loose_columns(loose.filter(pa.array(~is_packed)))
             values = {name: pa.concat_arrays([column, others[name]]).take(pa.array(order)) for name, column in values.items()}
         kept = {name: batch.column(name) for name in batch.schema.names if name not in (PACKED, LOOSE)}
         return pa.RecordBatch.from_pydict(kept | values)
 
+    def _loose_columns(self, loose: pa.StructArray) -> dict[str, pa.Array]:
+        lists = {field: loose.field(field) for field in (_INTEGERS, _REALS)}
+        places = self._loose_places
+        return {name: pc.list_element(lists[places[name][0]], places[name][1]).cast(kind) for name, kind in self.types.items()}
+
+    @property
+    def _loose_places(self) -> dict[str, tuple[str, int]]:
+        """The list of LOOSE that each column is in, and its place there."""
+        taken = Counter[str]()
+        places = {}
+        for name, kind in self.types.items():
+            field = _REALS if pa.types.is_floating(kind) else _INTEGERS
+            places[name] = (field, taken[field])
+            taken[field] += 1
+        return places
+
     @property
     def at(self) -> dict[str, str]:
         """The columns in SQL, of rows that are not packed."""
-        return {name: f"{LOOSE}.{quoted(name)}" for name in self.types}
+        return {name: f"{LOOSE}.{field}[{place}]" for name, (field, place) in self._loose_places.items()}
+
+    def loose(self, values: Mapping[str, str]) -> str:
+        """LOOSE in SQL, out of the columns' values."""
+        lists = {_INTEGERS: "bigint", _REALS: "double"}
+        parts = []
+        for field, kind in lists.items():
+            own = [f"cast({values[name]} AS {kind})" for name, (where, _) in self._loose_places.items() if where == field]
+            parts.append(f"'{field}', cast(array({', '.join(own)}) AS array<{kind}>)")
+        return f"named_struct({', '.join(parts)})"
 
     def around(self, columns: Iterable[str]) -> list[str]:
         """The columns of a frame that has these ones, some of them packed."""
@@ -141,5 +169,6 @@ def _words(packed: pa.Array) -> npt.NDArray[np.int64]:
     return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].view(np.int64)
 
 
-def _column(values: npt.NDArray[Any], is_null: npt.NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
-    return pa.array(values, mask=is_null if is_null.any() else None).cast(kind)
+def _column(values: npt.NDArray[Any], is_null: npt.NDArray[np.int64] | None, kind: pa.DataType) -> pa.Array:
+    column = pa.array(values, mask=None if is_null is None or not is_null.any() else is_null.astype(np.bool_))
+    return column if column.type == kind else column.cast(kind)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace.config.models import PipelineConfig
 from millrace.errors import ConfigError, LakeError
@@ -18,20 +19,20 @@ from millrace.lake.ledger import Entry, Ledger
 from millrace.lake.versions import Sessions, no_session
 from millrace.lake.views import visible_tables
 
+_RULE = ("stage", "rule", "action")
+_SAMPLE = ("source_file", "reason", "record")
 
-@dataclass(frozen=True)
+
+@dataclass
 class Rejects:
     """The rows that one rule of one step took."""
 
     stage: str
     rule: str
     action: str
-    rows: Sequence[dict[str, Any]]
-
-    @property
-    def num_rows(self) -> int:
-        """How many."""
-        return len(self.rows)
+    num_rows: int = 0
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    """Some of them: source_file, reason and record of each."""
 
 
 def existing(lake: Lake) -> Lake:
@@ -68,12 +69,28 @@ def sql(lake: Lake, query: str, *, sessions: Sessions = no_session) -> pa.Table:
             ) from None
 
 
-def rejects(lake: Lake, config: PipelineConfig, *, night: str | None) -> list[Rejects]:
-    """Quarantined and dropped rows of a pipeline and its source, by stage and rule: of all that was written, failed runs too."""
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def rejects(lake: Lake, config: PipelineConfig, *, night: str | None, num_samples: int = 0) -> list[Rejects]:
+    """Quarantined and dropped rows of a pipeline and its source, by stage and rule, with samples of each: of all that was
+    written, failed runs too. However many they are, no more than a few batches of them are in memory."""
+    found: dict[tuple[str, ...], Rejects] = {}
     for table in (rejects_of_source(config.source.name), rejects_of_pipeline(config.name), rejects_of_gold(config.name)):
         uri = existing(lake).path(table)
-        for row in log.read_rows(uri).to_pylist() if log.exists(uri) else []:
-            if night in (None, row["_night"]):
-                found.setdefault((row["stage"], row["rule"], row["action"]), []).append(row)
-    return [Rejects(*key, rows=rows) for key, rows in sorted(found.items())]
+        if not log.exists(uri):
+            continue
+        rows = log.open_table(uri).to_pyarrow_dataset()
+        wanted = None if night is None else pc.field("_night") == night
+        for batch in rows.to_batches(columns=[*_RULE, *_SAMPLE], filter=wanted, batch_readahead=1, fragment_readahead=1):
+            for counted in pa.table(batch).group_by(list(_RULE)).aggregate([([], "count_all")]).to_pylist():
+                rule = tuple(counted[name] for name in _RULE)
+                of_rule = found.setdefault(rule, Rejects(*rule))
+                of_rule.num_rows += counted["count_all"]
+                of_rule.samples += _samples(batch, rule, num_samples - len(of_rule.samples))
+    return [each for _, each in sorted(found.items())]
+
+
+def _samples(batch: pa.RecordBatch, rule: tuple[str, ...], most: int) -> list[dict[str, Any]]:
+    if most <= 0:
+        return []
+    taken = reduce(pc.and_, [pc.equal(batch.column(name), value) for name, value in zip(_RULE, rule, strict=True)])
+    rows: list[dict[str, Any]] = batch.filter(taken).slice(0, most).select(list(_SAMPLE)).to_pylist()
+    return rows

@@ -140,7 +140,7 @@ class RawRows(Rows):
             frames.append(source.rows(context.spark(), paths, contract).withColumn("_night", F.lit(night)))
         rows = reduce(DataFrame.unionByName, frames).withColumnRenamed("_record", _READ)
         if self._typed_source is not None:
-            made = cast_texts(rows, contract=contract, packed=self._packed)
+            made = cast_texts(rows, contract=contract, packing=self.packing)
         else:
             made = cast_columns(rows.withColumn("_raw", raw_text(rows, contract=contract)), contract=contract)
         if not self._is_late:

@@ -39,6 +39,8 @@ text    num rows that are kept and came as text (contracts.texts); none where no
 keys    num is the bucket, value some of its hashes (int64)
 reject  a row that is not kept, in the columns of _REJECTED
 """
+_REJECT = "_reject"
+"""A row's values of _REJECTED; NULL in rows that are kept. One column, since Spark writes each column of each row."""
 _REJECTED = ("row_id", "_record", "_source_file", "_rule", "_reason", "_action", "_night")
 _SCHEMA = ", ".join(["kind string", PARTIAL, *[f"{name} string" for name in _REJECTED]])
 _PARTIAL = ("column", "value", "num", "state")
@@ -122,22 +124,21 @@ def surveyed(
     wanted = merge_needs(needs)
     columns = [need.column for need in wanted]
     kinds = kinds_of(schema, columns)
-    is_rejected = F.col("_rule").isNotNull()
     seen = packing.around(columns) if packing else columns
     others = [
         F.col("split").alias("_split"),
         (F.lit(None) if label is None else F.col(label)).cast("string").alias("_label"),
         (F.col(KEY_HASH) if KEY_HASH in rows.columns else F.lit(None).cast("bigint")).alias(KEY_HASH),
-        *[F.when(is_rejected, F.col(name)).alias(name) for name in _REJECTED],
+        F.when(F.col("_rule").isNotNull(), F.array(*_REJECTED)).alias(_REJECT),
     ]
     packing = packing if packing and PACKED in seen else None
-    look = _look(columns, wanted, kinds, has_classes=label is not None, packing=packing)
+    look = _look(seen, wanted, kinds, has_classes=label is not None, packing=packing)
     with cached(rows.select(*seen, *others).mapInArrow(look, _SCHEMA)) as found:
         yield Survey(found, wanted, kinds)
 
 
 def _look(
-    columns: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind], *, has_classes: bool, packing: Packing | None
+    seen: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind], *, has_classes: bool, packing: Packing | None
 ) -> Rows:
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         accumulator = Accumulator(needs, kinds)
@@ -146,24 +147,26 @@ def _look(
         hashes: list[npt.NDArray[np.int64]] = []
         num_texts = 0
         for batch in batches:
-            kept = pc.is_null(batch.column("_rule"))
-            num_texts += batch.column(PACKED).filter(kept).null_count if packing else 0
-            rules.update(_counts(batch.column("_action"), batch.column("_rule")))
+            kept = pc.is_null(batch.column(_REJECT))
+            num_texts += _num_true(pc.and_(kept, pc.is_null(batch.column(PACKED)))) if packing else 0
             if batch.column(KEY_HASH).null_count < batch.num_rows:
                 hashes.append(batch.column(KEY_HASH).drop_null().to_numpy())
-            if batch.column("_rule").null_count < batch.num_rows:
-                yield _as(REJECT, batch.filter(pc.invert(kept)).select(_REJECTED))
+            rules[None, None] += _num_true(kept)
+            rejected = _rejected(batch.column(_REJECT).drop_null())
+            if rejected.num_rows:
+                rules.update(_counts(rejected.column("_action"), rejected.column("_rule")))
+                yield _as(REJECT, rejected)
             counts = pc.and_kleene(kept, pc.equal(batch.column("_split"), "train"))
             if has_classes:
                 split, label = (batch.column(name).filter(kept) for name in ("_split", "_label"))
                 labels.update(_counts(split, label))
                 counts = pc.and_kleene(counts, pc.is_valid(batch.column("_label")))
-            if columns:
-                counted = batch.filter(counts)
+            if seen:
+                counted = batch.select(seen).filter(counts)
                 accumulator.add(packing.unpack(counted) if packing else counted)
                 if accumulator.is_full:
                     yield _as(STATISTICS, values_batch(accumulator))
-        if columns:
+        if seen:
             yield _as(STATISTICS, values_batch(accumulator))
             yield _as(STATISTICS, counters_batch(accumulator))
         texts: Counter[tuple[str | None, str | None]] = Counter({(None, None): num_texts} if packing else {})
@@ -215,6 +218,15 @@ def _if_twice(bucket: int | None, parts: Sequence[npt.NDArray[np.int64]]) -> Ite
     hashes = np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
     if (hashes[1:] == hashes[:-1]).any():
         yield pa.record_batch([pa.array([bucket], pa.int64())], names=["num"])
+
+
+def _rejected(values: pa.ListArray) -> pa.RecordBatch:
+    """The columns of _REJECTED out of each row's list of them."""
+    return pa.RecordBatch.from_pydict({name: pc.list_element(values, place) for place, name in enumerate(_REJECTED)})
+
+
+def _num_true(mask: pa.Array) -> int:
+    return int(pc.sum(mask).as_py() or 0)
 
 
 def _counts(one: pa.Array, other: pa.Array) -> dict[tuple[str | None, str | None], int]:

@@ -13,7 +13,7 @@ from millrace.sources.gather import Verdict
 
 MAX_ROW_BYTES = 16 * 1024**2
 """The default cap of a line and of a row."""
-_PIECE_BYTES = 4 * 1024**2
+_PIECE_BYTES = 1024**2
 _HEAD_BYTES = 1000
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n?|\n")

@@ -146,7 +146,7 @@ def _grouped(rows: DataFrame, config: BlocksConfig, groups: Sequence[str]) -> tu
     """The rows with the columns that their groups and their order need: (rows, columns of the group, columns of the order)."""
     if config.order == "given":
         return rows, [*groups, *config.group_by], [*config.order_by, "row_id"]
-    number = hash_number(F.encode("row_id", "utf-8"), seed=config.seed)
+    number = hash_number(F.col("row_id"), seed=config.seed)
     hashed = rows.withColumn("_order", number).withColumn(_BUCKET, _bucket_of(F.col("_order"), config.buckets))
     return hashed, [*groups, _BUCKET], ["_order", "row_id"]
 

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from millrace.contracts.evolution import ADDED
-from millrace.contracts.packed import LOOSE
+from millrace.contracts.packed import LOOSE, Packing
 from millrace.contracts.spark import CAST_FAILED, quoted, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.texts import TEXTS, typed_columns
@@ -53,10 +53,10 @@ def added_text(rows: DataFrame, name: str, column: ColumnContract) -> str | None
     return f"try_element_at({ADDED}, '{name}')"
 
 
-def cast_texts(rows: DataFrame, *, contract: TableContract, packed: Collection[str] = ()) -> DataFrame:
+def cast_texts(rows: DataFrame, *, contract: TableContract, packing: Packing | None = None) -> DataFrame:
     """`cast_columns` for rows that came typed or as text (contracts.texts), for `raw_text_of_texts` with all that they had.
 
-    `packed` columns are not there: a row that came typed has its values elsewhere (contracts.packed), another in LOOSE.
+    The columns of `packing` are not there: a row that came typed has its values elsewhere (contracts.packed), another in LOOSE.
     """
     texts = _texts(contract)
     values: dict[str, str] = {}
@@ -68,7 +68,7 @@ def cast_texts(rows: DataFrame, *, contract: TableContract, packed: Collection[s
         is_wrong = f"{text} IS NOT NULL AND {value} IS NULL"
         if name in texts:
             is_wrong = f"{TEXTS} IS NOT NULL AND {is_wrong}"
-        if name in packed:
+        if packing and name in packing.types:
             loose[name] = value
         else:
             values[name] = f"CASE WHEN {TEXTS} IS NULL THEN {quoted(name)} ELSE {value} END" if name in texts else value
@@ -79,8 +79,8 @@ def cast_texts(rows: DataFrame, *, contract: TableContract, packed: Collection[s
         names = f"CASE WHEN {TEXTS} IS NULL THEN {_NOTHING} ELSE {names} END"
     others = [quoted(name) for name in rows.columns if name not in contract.columns]
     kept = {own: quoted(name) for name, own in _kept(contract).items()}
-    if loose:
-        kept[LOOSE] = f"CASE WHEN {TEXTS} IS NOT NULL THEN named_struct({_fields(loose)}) END"
+    if packing:
+        kept[LOOSE] = f"CASE WHEN {TEXTS} IS NOT NULL THEN {packing.loose(loose)} END"
     return rows.selectExpr(*_named(values), *others, *_named(kept), f"{names} AS {CAST_FAILED}")
 
 

@@ -21,7 +21,7 @@ _BITS = 60  # of a hash that become an integer: 15 hex digits, which fit a signe
 
 def row_id(schema: StructType, key: Sequence[str]) -> Column:
     """The first 32 hex digits of the key's SHA-256. Raises ContractError for a key of a type without an exact text."""
-    return F.substring(F.sha2(encoded(schema, key), 256), 1, 32)
+    return _beginning(F.sha2(encoded(schema, key), 256), 32)
 
 
 def with_row_id(rows: DataFrame, *, key: Sequence[str] | None, content: str) -> DataFrame:
@@ -36,8 +36,8 @@ def with_row_id(rows: DataFrame, *, key: Sequence[str] | None, content: str) -> 
     numbered = rows.withColumn("_equal", encoded(rows.schema, [content, "_night"])).withColumn(
         "_ordinal", F.row_number().over(equal)
     )
-    together = F.concat("_equal", F.encode(F.col("_ordinal").cast("string"), "utf-8"))
-    return numbered.withColumn("row_id", F.substring(F.sha2(together, 256), 1, 32)).drop("_equal", "_ordinal")
+    together = F.concat("_equal", F.col("_ordinal").cast("string").cast("binary"))
+    return numbered.withColumn("row_id", _beginning(F.sha2(together, 256), 32)).drop("_equal", "_ordinal")
 
 
 def encoded(schema: StructType, columns: Sequence[str]) -> Column:
@@ -47,8 +47,8 @@ def encoded(schema: StructType, columns: Sequence[str]) -> Column:
 
 def hash_number(value: Column, *, seed: int) -> Column:
     """A uniform integer below 2**60 out of a text or bytes and a seed."""
-    digest = F.sha2(F.concat(F.encode(F.lit(f"{seed}:"), "utf-8"), value.cast("binary")), 256)
-    return F.conv(F.substring(digest, 1, _BITS // 4), 16, 10).cast("bigint")
+    digest = F.sha2(F.concat(F.lit(f"{seed}:").cast("binary"), value.cast("binary")), 256)
+    return F.conv(_beginning(digest, _BITS // 4), 16, 10).cast("bigint")
 
 
 def python_row_id(values: Sequence[object]) -> str:
@@ -75,13 +75,18 @@ def threshold(fraction: float) -> int:
     return int(fraction * (1 << _BITS)) if fraction < 1.0 else 1 << _BITS
 
 
+def _beginning(digits: Column, num: int) -> Column:
+    """The first of a text's ASCII characters, by bytes: Spark looks at each character of a text that it cuts."""
+    return F.substring(digits.cast("binary"), 1, num).cast("string")
+
+
 def _encode(value: Column, kind: DataType, name: str) -> Column:
     if isinstance(kind, BinaryType):
         data = value
     elif isinstance(kind, StringType | IntegralType | DateType):
-        data = F.encode(value.cast("string"), "utf-8")
+        data = value.cast("string").cast("binary")
     elif isinstance(kind, TimestampType):
-        data = F.encode(F.unix_micros(value).cast("string"), "utf-8")
+        data = F.unix_micros(value).cast("string").cast("binary")
     else:
         raise ContractError(
             "identity",
@@ -89,6 +94,6 @@ def _encode(value: Column, kind: DataType, name: str) -> Column:
             found=f"{name} of type {kind.simpleString()}",
             remedy="Take another key: such a value has no text that every machine agrees on.",
         )
-    length = F.encode(F.lpad(F.hex(F.octet_length(data)), 8, "0"), "utf-8")
-    present = F.concat(F.lit(b"\x01"), length, data)
+    length = F.hex(F.octet_length(data) + F.lit(1 << 32)).cast("binary")  # a 1, and the 8 digits
+    present = F.concat(F.lit(b"\x01"), F.substring(length, 2, 8), data)
     return F.when(value.isNull(), F.lit(b"\x00")).otherwise(present)
