@@ -150,7 +150,8 @@ else
   [ "$profile" != gpu ] || user_files="$root/scripts/gpu_discovery.sh${user_files:+,$user_files}"
 fi
 [ -z "$user_files" ] || ours+=(--files "$user_files")
-[ "$profile" != local ] || export PYSPARK_PYTHON="$venv/bin/python"
+# Spark's Python daemon imports the code before it knows of --py-files.
+[ "$profile" != local ] || export PYSPARK_PYTHON="$venv/bin/python" PYTHONPATH="$run/millrace.zip${PYTHONPATH:+:$PYTHONPATH}"
 if [ "$deploy_mode" = client ]; then
   export PYSPARK_DRIVER_PYTHON="$venv/bin/python" MILLRACE_DRIVER_PYTHON="$venv/bin/python"
   ours+=(--conf "spark.pyspark.driver.python=$root/scripts/driver-python.sh")

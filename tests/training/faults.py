@@ -144,7 +144,7 @@ def no_process_is_left(fault: Path | None = None) -> bool:
     mine = [process for process in psutil.Process().children(recursive=True) if any(part in _command(process) for part in parts)]
     if fault is not None:
         mine += [process for process in psutil.process_iter() if str(fault) in _environment(process)]
-        mine = [process for process in mine if "pyspark.daemon" not in _command(process)]
+        mine = [process for process in mine if "millrace.python_daemon" not in _command(process)]
     _, alive = psutil.wait_procs(mine, timeout=10)
     return not alive
 

@@ -100,7 +100,7 @@ class TrainingConfig(Section):
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     """A worker that says nothing for longer than this before its first step is taken for dead."""
-    idle_timeout_seconds: float = Field(default=40.0, gt=0.0)
+    idle_timeout_seconds: float = Field(default=30.0, gt=0.0)
     """So is one that for longer than this says nothing and computes nothing either, before its first step or between epochs."""
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
