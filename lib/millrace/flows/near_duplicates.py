@@ -63,12 +63,12 @@ def drop_near_duplicates(
     """
     with observe.timed("near_duplicates/candidates"):
         pairs = keep(candidates(signed, standing=standing, few=few))
-        num_pairs = pairs.count()
+        listed = pairs.limit(max_listed + 1).toArrow()
     everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
-    if num_pairs > max_listed:
+    if listed.num_rows > max_listed:
         groups = groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold))
     else:
-        groups = _groups_by_driver(everything, pairs.toArrow(), config.threshold)
+        groups = _groups_by_driver(everything, listed, config.threshold)
     with observe.timed("near_duplicates/later"):
         if by_night:
             found = later_rows_by_night(signed, groups=groups, standing=standing, few=few, threshold=config.threshold)
@@ -76,7 +76,7 @@ def drop_near_duplicates(
             found = later_rows(signed, groups=groups, standing=standing, few=few)
         later = keep(found)
         num_later = later.count()
-    observe.note("near_duplicates", num_candidates=num_pairs, num_later=num_later)
+    observe.note("near_duplicates", num_candidates=listed.num_rows, num_later=num_later)
     return tag_later(rows, later=_sent(later, num_later), config=config)
 
 

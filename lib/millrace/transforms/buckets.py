@@ -71,10 +71,12 @@ def _contents(entries: Entries) -> Entries:
 
     Keys that only one row has, which most are, are left out.
     """
-    entries = entries[np.argsort(entries["key"])]
-    begins = np.append(True, entries["key"][1:] != entries["key"][:-1])[: entries.size]
-    is_alone = begins & np.append(begins[1:], True)[: entries.size]
-    entries = entries[~is_alone]
+    keys = np.ascontiguousarray(entries["key"])
+    order = np.argsort(keys)
+    keys = keys[order]
+    begins = np.append(True, keys[1:] != keys[:-1])[: keys.size]
+    is_alone = begins & np.append(begins[1:], True)[: keys.size]
+    entries = entries[order[~is_alone]]
     entries = entries[np.lexsort((entries["row"], entries["content"], entries["key"]))]
     key, content = entries["key"], entries["content"]
     starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]) | (content[1:] != content[:-1]))[: entries.size])
