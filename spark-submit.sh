@@ -138,6 +138,8 @@ export JAVA_HOME="$venv/java" MILLRACE_ROOT="$root"
 export SPARK_HOME="$venv/lib/python3.11/site-packages/pyspark"
 export LOG4J_CONFIGURATION_FILE="file:$root/conf/spark/log4j2.properties"
 ours=(--properties-file "$settings" --py-files "$run/millrace.zip${user_zips:+,$user_zips}")
+# What Spark's Python daemon has imported can no longer be another's.
+[ -z "$user_zips" ] || ours+=(--conf spark.python.daemon.module=pyspark.daemon)
 if is_local "$master"; then
   export SPARK_LOCAL_IP=127.0.0.1
   # Delta lies among Spark's own jars here, so there is nothing to ship.

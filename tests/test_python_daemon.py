@@ -49,12 +49,13 @@ def test_spark_archives_stay_where_there_is_no_other_pyspark(tmp_path):
 
 
 def test_spark_archives_go_and_others_stay(tmp_path):
-    home = tmp_path / "spark"
+    home = tmp_path / "pyspark"
     home.mkdir()
+    (home / "__init__.py").touch()
     own, other = zip_with(home / "pyspark.zip", pyspark=""), zip_with(tmp_path / "users.zip", users="")
-    code = f"sys.path[:0] = ['{own}', '{other}', 'last']; daemon.without_spark_archives();print(sys.path[:2])"
-    assert python(code, SPARK_HOME=str(home)) == f"{[str(other), 'last']}\n"
-    assert python(code, SPARK_HOME="") == f"{[str(own), str(other)]}\n"
+    code = f"sys.path[:] = ['{own}', '{other}', '{tmp_path}']; daemon.without_spark_archives();print(sys.path)"
+    assert python(code, SPARK_HOME=str(home)) == f"{[str(other), str(tmp_path)]}\n"
+    assert python(code, SPARK_HOME="") == f"{[str(own), str(other), str(tmp_path)]}\n"
 
 
 def test_archive_is_read_again_only_where_it_has_changed(tmp_path):

@@ -3,8 +3,8 @@
 It is PySpark's own with three things done before the first fork, which each worker or each task did otherwise:
 
 - The libraries and Millrace's modules are imported once, and shared by all workers.
-- Spark's own archives are taken off the path where PySpark is installed beside them: a module is looked for in the installed,
-  compiled one, not in pyspark.zip and in the jar of Spark's core.
+- Spark's own archives are taken off the path where SPARK_HOME is an installed PySpark: a module is looked for in that, which is
+  compiled, not in pyspark.zip and in the jar of Spark's core.
 - At the start of each task PySpark has Python forget what it knows of its path, and zipimport then reads the directory of each
   archive again, in Python, once for each package in it: a third of a second and more for each task. One that has not changed
   is not read again.
@@ -12,6 +12,7 @@ It is PySpark's own with three things done before the first fork, which each wor
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.machinery
@@ -30,7 +31,8 @@ def without_spark_archives() -> None:
     """Takes the archives below SPARK_HOME off the path, where there is a PySpark without them."""
     home = os.environ.get("SPARK_HOME")
     rest = [entry for entry in sys.path if not (home and Path(entry).is_relative_to(home) and Path(entry).is_file())]
-    if importlib.machinery.PathFinder.find_spec("pyspark", rest) is not None:
+    spec = importlib.machinery.PathFinder.find_spec("pyspark", rest)
+    if home and spec is not None and spec.origin is not None and Path(spec.origin).parent == Path(home):
         sys.path[:] = rest
 
 
@@ -61,7 +63,8 @@ def main() -> None:
     without_spark_archives()
     read_archives_when_changed()
     for name in _SHARED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # whoever needs it says what is missing
+            importlib.import_module(name)
     from pyspark import daemon
 
     gc.collect()

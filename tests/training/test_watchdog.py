@@ -55,6 +55,11 @@ def state(
         ([state(0, "wait", ago=60, idle=60, step=0), state(1, "hello", ago=60, idle=41, step=0)], [1]),
         ([state(0, "wait", ago=60, idle=60, step=0), state(1, "wait", ago=39, idle=60, step=0)], []),
         ([state(0, "wait", ago=60, idle=60, step=0), state(1, "wait", ago=41, idle=60, step=0)], [0, 1]),
+        ([state(0, "wait", ago=60, idle=60, step=0), state(1, "wait", ago=41, idle=39, step=0)], []),  # one works while it waits
+        (
+            [state(0, "start", ago=41, idle=41, step=0), state(1, "start", ago=60, step=0)],
+            [0],
+        ),  # it should have said that it waits
         ([state(0, "epoch", ago=41, idle=39, start_seconds=30.0)], []),
         ([state(0, "epoch", ago=41, idle=41, start_seconds=30.0)], [0]),
         ([state(0, "epoch", ago=41, idle=41, start_seconds=30.0, step_seconds=(5.0,))], []),  # steps of 5 s: 50 s of silence
@@ -93,6 +98,18 @@ def state(
 )
 def test_silent_ranks(states, silent):
     assert list(silent_ranks({state.rank: state for state in states}, CONFIG, 1000.0)) == silent
+
+
+def test_ranks_that_are_ready_wait_for_one_that_has_not_come():
+    states = {rank: state(rank, "ready", ago=60, idle=60, step=0) for rank in (0, 1)}
+    assert silent_ranks(states, CONFIG, 1000.0, num_ranks=3) == {}
+    assert list(silent_ranks(states, CONFIG, 1000.0, num_ranks=2)) == [0, 1]
+
+
+def test_whoever_may_be_silent_may_be_idle():
+    patient = CONFIG.model_copy(update={"heartbeat_timeout_seconds": 60.0})
+    for ago, silent in ((59, []), (61, [0])):
+        assert list(silent_ranks({0: state(0, "start", ago=ago, idle=ago, step=0)}, patient, 1000.0)) == silent
 
 
 class LostServer:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from millrace.training.work_watch import WorkWatch, has_worked
@@ -22,6 +23,8 @@ WORK = {
     "main thread": "while True: pass",
     "another thread": "threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start(); time.sleep(60)",
     "child": "subprocess.run([sys.executable, '-c', 'import os\\nwhile os.getppid() != 1: pass'])",
+    "reading": "import io, tempfile; f = tempfile.TemporaryFile(buffering=0); f.write(bytes(2**21));"
+    " [(f.seek(0), f.read(), time.sleep(0.1)) for _ in range(600)]",
     "in another language": "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 100_000_000)",
 }
 IDLENESS = {
@@ -62,6 +65,23 @@ def test_it_stops():
     while time.monotonic() < until:
         pass
     assert not told.is_set()
+
+
+def test_where_processes_cannot_be_seen_it_goes_on(monkeypatch):
+    def refuse(*_, **__):
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "children", refuse)
+    monkeypatch.setattr(psutil.Process, "io_counters", refuse)
+    told = threading.Event()
+    watch = WorkWatch(told.set, look_seconds=0.1)
+    time.sleep(0.5)
+    told.clear()
+    until = time.monotonic() + 10.0
+    while not told.is_set() and time.monotonic() < until:
+        pass
+    watch.stop()
+    assert told.is_set()
 
 
 @pytest.mark.parametrize(

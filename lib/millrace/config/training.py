@@ -59,6 +59,10 @@ ClassWeights = Annotated[
     Discriminator(lambda value: "weights" if isinstance(value, dict) else "word"),
 ]
 
+_IDLE_SECONDS = 30.0
+_NEWER: dict[str, Any] = {"augment": [], "idle_timeout_seconds": _IDLE_SECONDS}
+"""What `TrainingConfig` has got since there were trainings, and what it means to say nothing."""
+
 
 class TrainingConfig(Section):
     """How the network is trained."""
@@ -100,7 +104,7 @@ class TrainingConfig(Section):
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     """A worker that says nothing for longer than this before its first step is taken for dead."""
-    idle_timeout_seconds: float = Field(default=30.0, gt=0.0)
+    idle_timeout_seconds: float = Field(default=_IDLE_SECONDS, gt=0.0)
     """So is one that for longer than this says nothing and computes nothing either, before its first step or between epochs."""
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
@@ -110,6 +114,6 @@ class TrainingConfig(Section):
     """How often a run goes on by itself from its last checkpoint, after a worker has died, fallen silent or not started."""
 
     @model_serializer(mode="wrap")
-    def _augment_if_any(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Trainings of old keep their names: what is not augmented has the hash that it had before there was such a thing."""
-        return {name: value for name, value in inner(self).items() if name != "augment" or self.augment}
+    def _newer_if_set(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Trainings of old keep their names: without what has come since, they have the hash that they had before."""
+        return {name: value for name, value in inner(self).items() if name not in _NEWER or value not in (_NEWER[name], ())}

@@ -160,6 +160,7 @@ class _Trainer:
             )
             if self._saver.is_due(self._at, sums):
                 self._saver.save(self._at, kept_epoch=self._verdict().kept_epoch)
+                beat()  # it waits no more
         assert int(total.weight) == self._plan.num_rows, "the plan gives every row once"
         return self._metric_rows("train", total, self._at.seconds)
 

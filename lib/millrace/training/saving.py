@@ -77,8 +77,7 @@ class Saver:
             found, notes = newest_checkpoint(directory, self._fingerprint, max_epoch=epochs, beat=self._beat)
             self._warn(notes)
             choice = found or ""
-        else:
-            self._wait()
+        self._wait()
         self.uri = self._ranks.broadcast_text(choice)
         return (self._load(self.uri, self._beat) if self.uri else None), notes
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from millrace.config.training import TrainingConfig
 from millrace.training.listener import HeartbeatServer, RankState
@@ -21,8 +22,11 @@ _AT_STEPS = ("load", "step")
 _BEFORE_A_STEP = ("load", "epoch", "checkpoint", "hello", "start", "log")  # what a rank may do while others wait in a step
 
 
-def silent_ranks(states: Mapping[int, RankState], config: TrainingConfig, now: float) -> dict[int, float]:
-    """Ranks that have said nothing for longer than they may, with their seconds of silence.
+def silent_ranks(
+    states: Mapping[int, RankState], config: TrainingConfig, now: float, *, num_ranks: int | None = None
+) -> dict[int, float]:
+    """Ranks that have said nothing for longer than they may, with their seconds of silence. `num_ranks`: all there are to be,
+    those too that have not been heard of.
 
     After a step a rank may be silent for heartbeat_timeout_seconds or ten of its median steps, whichever is longer; before its
     first step for first_step_timeout_seconds. Between epochs it plans, opens files and traces graphs again: there it may take
@@ -32,13 +36,12 @@ def silent_ranks(states: Mapping[int, RankState], config: TrainingConfig, now: f
     not to blame as long as another one, on its way to the same step, still does something and says so.
     """
     working = {rank: state for rank, state in states.items() if state.kind not in ("done", "error")}
-    all_wait = all(state.kind in _WAITS for state in working.values())
-    last_to_wait = max((state.last_heard for state in working.values()), default=now)
-    silences = {
-        rank: now - (last_to_wait if all_wait else state.last_heard)
-        for rank, state in working.items()
-        if state.kind not in _WAITS or all_wait
-    }
+    all_wait = len(states) == (num_ranks or len(states)) and all(state.kind in _WAITS for state in working.values())
+    if all_wait:
+        heard = max((state.last_heard for state in working.values()), default=now)
+        busy = max((state.last_busy for state in working.values()), default=now)
+        working = {rank: replace(state, last_heard=heard, last_busy=busy) for rank, state in working.items()}
+    silences = {rank: now - state.last_heard for rank, state in working.items() if state.kind not in _WAITS or all_wait}
     silent = {rank: silence for rank, silence in silences.items() if _is_silent(working[rank], silence, config, now)}
     late = any(working[rank].kind in _BEFORE_A_STEP for rank in silences.keys() - silent.keys())
     return {rank: silence for rank, silence in silent.items() if not (late and working[rank].kind in _AT_STEPS)}
@@ -51,9 +54,9 @@ def _is_silent(state: RankState, silence: float, config: TrainingConfig, now: fl
 
 def _limits(state: RankState, config: TrainingConfig) -> tuple[float, float]:
     """Seconds of silence that a rank may take: all in all, and without computing anything."""
-    if not state.step:
-        return config.first_step_timeout_seconds, config.idle_timeout_seconds
     limit = max(config.heartbeat_timeout_seconds, _STEPS_OF_SILENCE * state.median_step_seconds)
+    if not state.step:
+        return max(limit, config.first_step_timeout_seconds), max(limit, config.idle_timeout_seconds)
     if state.kind in _AT_STEPS:
         return limit, limit
     start = min(_STARTS_OF_SILENCE * state.start_seconds, config.first_step_timeout_seconds)
@@ -113,7 +116,7 @@ class Watchdog:
             return describe(lost, now)
         if len(states) < self._num_ranks and now - self._started > self._config.start_timeout_seconds:
             return f"{len(states)} of {self._num_ranks} workers had started after {self._config.start_timeout_seconds} s"
-        silent = silent_ranks(states, self._config, now)
+        silent = silent_ranks(states, self._config, now, num_ranks=self._num_ranks)
         if silent:
             self.silent = tuple(silent)
             return describe([states[rank] for rank in silent], now)
