@@ -1,12 +1,12 @@
 """Near-duplicates in 100,000 documents, on two threads: Millrace against datatrove and Spark ML, and against the exact answer.
 
 The documents are passages of the shared corpora and edited copies (minhash_data.py). Millrace and Spark ML run in a session that
-has just done a tenth of the documents the same way (Spark ends Python workers that were idle for a minute); datatrove's start-up
-is not counted. All go from files to files of what stays, but Spark
-ML, which stops at the pairs. The sides take turns, each round in the other order; stock datatrove, which takes minutes, once.
-Spark ML gets a time limit: where it does not finish, the ratio is a lower bound, and `spark_ml_finished` is 0. What each side has
-found is held against the exact answer. Peak memory is that of a side's whole process tree. `account/` says where Millrace's time
-goes, of a run that waits after each stage.
+has done all documents once before, and a tenth of them just before (Spark ends Python workers that were idle for a minute);
+datatrove's start-up is not counted. All go from files to files of what stays, but Spark ML, which stops at the pairs. The sides
+take turns, each round in the other order; stock datatrove, which takes minutes, once. Spark ML gets a time limit: where it does
+not finish, the ratio is a lower bound, and `spark_ml_finished` is 0. What each side has found is held against the exact answer.
+Peak memory is that of a side's whole process tree. `account/` says where Millrace's time goes, of a run that waits after each
+stage.
 
 In parts, on a machine that is free for minutes only: `python -m bench.preprocess_minhash PART DIRECTORY`, with the parts prepare,
 turns, stock and summary.
@@ -89,6 +89,8 @@ def take_turns(directory: Path, num_rounds: int) -> None:
                 ask(side, "tenth")
             return ask(side, "all")
 
+        for side in ("millrace", "spark_ml"):
+            ask(side, "all")
         for number in range(num_rounds):
             for side in IN_TURN[:: -1 if number % 2 else 1]:
                 sides[side].append(warm(side))
