@@ -19,6 +19,8 @@ import psutil
 
 READER = "exec_in_new_process"
 """What stands in the command of a reader process."""
+_DAEMONS = ("pyspark.daemon", "millrace.python_daemon")
+"""Spark's own Python processes, which stay for as long as it does."""
 
 _PLANT = """
 import json, os, signal, sys, time
@@ -144,7 +146,7 @@ def no_process_is_left(fault: Path | None = None) -> bool:
     mine = [process for process in psutil.Process().children(recursive=True) if any(part in _command(process) for part in parts)]
     if fault is not None:
         mine += [process for process in psutil.process_iter() if str(fault) in _environment(process)]
-        mine = [process for process in mine if "millrace.python_daemon" not in _command(process)]
+        mine = [process for process in mine if not any(daemon in _command(process) for daemon in _DAEMONS)]
     _, alive = psutil.wait_procs(mine, timeout=10)
     return not alive
 
