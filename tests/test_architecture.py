@@ -31,7 +31,7 @@ LAYERS = [
     ["exporting"],
     ["serving"],
     ["flows"],
-    ["cli"],
+    ["cli", "python_daemon"],
     ["jobs", "bench"],
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
