@@ -58,7 +58,7 @@ def read(spark: SparkSession, source: str) -> DataFrame:
 
 
 def millrace(spark: SparkSession, source: str, out: str) -> dict[str, Any]:
-    """Seconds from file to file; what was dropped, and for which row, is written too, after that."""
+    """Seconds from file to file; what was dropped, and for which row, is written too."""
     began = time.perf_counter()
     with ExitStack() as stack:
 
@@ -67,10 +67,8 @@ def millrace(spark: SparkSession, source: str, out: str) -> dict[str, Any]:
 
         rows = keep(read(spark, source))
         signed = keep(signatures(rows, config=CONFIG))
-        tagged = drop_near_duplicates(rows, config=CONFIG, signed=signed, keep=keep)
-        _write_kept(tagged, out)
+        _write(drop_near_duplicates(rows, config=CONFIG, signed=signed, keep=keep), out)
         seconds = time.perf_counter() - began
-        _write_dropped(tagged, out)
     return {"seconds": seconds, "finished": True}
 
 
@@ -91,16 +89,13 @@ def account(spark: SparkSession, source: str, out: str) -> dict[str, Any]:
             signed.count()
         tagged = drop_near_duplicates(rows, config=CONFIG, signed=signed, keep=keep)
         with observe.timed("result_join_and_writing"):
-            _write_kept(tagged, out)
+            _write(tagged, out)
     return {"stages": stages, "seconds": sum(stages.values()) - stages["shingling_alone"], "finished": True}
 
 
-def _write_kept(tagged: DataFrame, out: str) -> None:
+def _write(tagged: DataFrame, out: str) -> None:
     kept = tagged.filter(F.col("_rule").isNull()).select(F.col("row_id").alias("id"), "text")
     kept.write.mode("overwrite").json(out)
-
-
-def _write_dropped(tagged: DataFrame, out: str) -> None:
     dropped = tagged.filter(F.col("_rule").isNotNull()).select("row_id", F.substring_index("_reason", " ", -1).alias("kept"))
     dropped.write.mode("overwrite").json(f"{out}-dropped")
 

@@ -10,7 +10,7 @@ from millrace.config.section import Column, Positive, Section
 
 MIN_RECALL = 0.99
 """The least chance, at the threshold itself, that a pair becomes a candidate."""
-MAX_CANDIDATES_AT_HALF = 0.12
+MAX_CANDIDATES_AT_HALF = 0.1
 """The greatest chance that a pair of half the threshold's similarity becomes one: each costs a comparison."""
 _MAX_ROWS = 16
 

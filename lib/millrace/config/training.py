@@ -59,9 +59,8 @@ ClassWeights = Annotated[
     Discriminator(lambda value: "weights" if isinstance(value, dict) else "word"),
 ]
 
-_IDLE_SECONDS = 30.0
-_NEWER: dict[str, Any] = {"augment": [], "idle_timeout_seconds": _IDLE_SECONDS}
-"""What `TrainingConfig` has got since there were trainings, and what it means to say nothing."""
+_NEWER = ("augment", "idle_timeout_seconds")
+"""What `TrainingConfig` has got since there were trainings."""
 
 
 class TrainingConfig(Section):
@@ -104,7 +103,7 @@ class TrainingConfig(Section):
     loading: LoadingConfig = LoadingConfig()
     first_step_timeout_seconds: float = Field(default=120.0, gt=0.0)
     """A worker that says nothing for longer than this before its first step is taken for dead."""
-    idle_timeout_seconds: float = Field(default=_IDLE_SECONDS, gt=0.0)
+    idle_timeout_seconds: float = Field(default=30.0, gt=0.0)
     """So is one that for longer than this says nothing and computes nothing either, before its first step or between epochs."""
     heartbeat_timeout_seconds: float = Field(default=10.0, gt=0.0)
     """A worker that says nothing for longer than this and than 10 median steps is taken for dead."""
@@ -116,4 +115,6 @@ class TrainingConfig(Section):
     @model_serializer(mode="wrap")
     def _newer_if_set(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Trainings of old keep their names: without what has come since, they have the hash that they had before."""
-        return {name: value for name, value in inner(self).items() if name not in _NEWER or value not in (_NEWER[name], ())}
+        defaults = {name: type(self).model_fields[name].default for name in _NEWER}
+        unset = {name for name, default in defaults.items() if getattr(self, name) == default}
+        return {name: value for name, value in inner(self).items() if name not in unset}
