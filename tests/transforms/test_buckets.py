@@ -39,13 +39,17 @@ def paired(rows: list[Banded], batch_rows: int = 10_000) -> list[tuple[int, int,
 @given(st.lists(st.tuples(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5), st.booleans()), max_size=20), st.integers(1, 7))
 def test_each_band_comes_to_the_range_of_its_key(rows: list[tuple[list[int], bool]], batch_rows: int) -> None:
     table = dealt([(keys, place, -place, is_new) for place, (keys, is_new) in enumerate(rows)], batch_rows)
-    entry = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?")])
-    found: Counter[tuple[int, int, int, bool]] = Counter()
+    entry = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?"), ("is_first", "?")])
+    found: Counter[tuple[int, int, int, bool, bool]] = Counter()
     for number, packed in zip(*table.to_pydict().values(), strict=True):
         entries = np.frombuffer(packed, entry).tolist()
         assert {(key % 2**64) >> 58 for key, *_ in entries} == {number}
         found.update(entries)
-    assert found == Counter((key, place, -place, is_new) for place, (keys, is_new) in enumerate(rows) for key in keys)
+    assert found == Counter(
+        (key, place, -place, is_new, is_new and at == 0)
+        for place, (keys, is_new) in enumerate(rows)
+        for at, key in enumerate(keys)
+    )
 
 
 @settings(deadline=None)
@@ -62,19 +66,23 @@ def test_a_bucket_gives_each_pair_with_something_new_once(rows: list[tuple[int, 
         by_content.setdefault(content, set()).update(keys)
     banded = [(sorted(by_content[content]), content, row, is_new) for content, row, is_new in keys_of]
     is_new = {content for _, content, _, new in banded if new}
+    of_content = Counter(content for _, content, _, _ in banded)
     expected = {
         (left, right, left * 10, right * 10)
         for left, keys in by_content.items()
         for right, others in by_content.items()
         if left < right and keys & others and {left, right} & is_new
     }
+    itself = [(content, content, content * 10, content * 10) for content in is_new if of_content[content] > 1]
     found = paired(banded, batch_rows=5)
+    assert sorted(pair for pair in found if pair[0] == pair[1]) == sorted(itself)
+    found = [pair for pair in found if pair[0] != pair[1]]
     assert set(found) == expected
     assert Counter(found).total() <= 2 * len(expected)  # once in each of the two ranges that the keys fall into
 
 
 def test_equal_texts_count_once_and_big_buckets_stay_linear() -> None:
-    assert paired([([1], 5, row, True) for row in range(50_000)]) == []
+    assert paired([([1, 2], 5, row, True) for row in range(50_000)]) == [(5, 5, 0, 0)]
     small = [([1], content, content, True) for content in range(ALL_PAIRS)]
     assert len(paired(small, 50)) == ALL_PAIRS * (ALL_PAIRS - 1) // 2
     size = 20_000

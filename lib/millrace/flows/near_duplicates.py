@@ -21,10 +21,11 @@ from millrace.lake import ledger as books
 from millrace.lake.layout import signatures
 from millrace.lake.read import read_version
 from millrace.lake.write import write_nights
-from millrace.transforms.comparing import GROUPS, connected, in_chunks
+from millrace.transforms.comparing import GROUPS, connected, contents_of, in_chunks
 from millrace.transforms.near_duplicates import (
     candidates,
     groups_of,
+    in_pairs,
     later_rows,
     later_rows_by_night,
     links_by_chunk,
@@ -65,15 +66,21 @@ def drop_near_duplicates(
         pairs = keep(candidates(signed, standing=standing, few=few))
         listed = pairs.limit(max_listed + 1).toArrow()
     everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
+    new, old = signed, standing
     if listed.num_rows > max_listed:
         groups = groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold))
     else:
         groups = _groups_by_driver(everything, listed, config.threshold)
+        contents = contents_of(listed)
+        if contents.num_rows <= _MAX_SENT:
+            numbers = signed.sparkSession.createDataFrame(contents)
+            new = in_pairs(signed, contents=numbers)
+            old = None if standing is None else in_pairs(standing, contents=numbers)
     with observe.timed("near_duplicates/later"):
         if by_night:
-            found = later_rows_by_night(signed, groups=groups, standing=standing, few=few, threshold=config.threshold)
+            found = later_rows_by_night(new, groups=groups, standing=old, few=few, threshold=config.threshold)
         else:
-            found = later_rows(signed, groups=groups, standing=standing, few=few)
+            found = later_rows(new, groups=groups, standing=old, few=few)
         later = keep(found)
         num_later = later.count()
     observe.note("near_duplicates", num_candidates=listed.num_rows, num_later=num_later)

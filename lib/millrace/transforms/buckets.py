@@ -6,7 +6,8 @@ that a task has one of 64 ranges of keys in memory at a time: 6 bytes for each t
 A bucket is what has one key. One of up to 64 distinct contents gives all its pairs. A bigger one, which is a family of nearly
 equal texts more often than not, gives each content's pairs with 16 of them: enough to connect the family, and linear in its size.
 Texts with equal sets of shingles are one content, so however often a text comes, it counts once; the least of its rows' numbers
-says where its shingles are to be found.
+says where its shingles are to be found. A new content that several rows have is paired with itself, once, in the bucket of its
+new rows' first key: who asks which rows can be later ones than others needs to look at contents in pairs alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _PAIRS_AT_ONCE = 200_000
 
 DEALT = pa.schema([pa.field("_range", pa.int32()), pa.field("_entries", pa.binary())])
 PAIRS = pa.schema([pa.field(name, pa.int64()) for name in ("left", "right", "left_row", "right_row")])
-_ENTRY = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?")])
+_ENTRY = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?"), ("is_first", "?")])
+"""is_first: the row is new, and the key the first of its own."""
 
 Entries = NDArray[np.void]
 Numbers = NDArray[np.int64]
@@ -44,7 +46,11 @@ def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         entries["key"] = keys[order]
         entries["content"] = np.repeat(batch.column(1).to_numpy(), counts)[order]
         entries["row"] = np.repeat(batch.column(2).to_numpy(), counts)[order]
-        entries["is_new"] = np.repeat(batch.column(3).to_numpy(zero_copy_only=False), counts)[order]
+        is_new = batch.column(3).to_numpy(zero_copy_only=False)
+        entries["is_new"] = np.repeat(is_new, counts)[order]
+        is_first = np.zeros(keys.size, bool)
+        is_first[(np.cumsum(counts) - counts)[is_new & (counts > 0)]] = True
+        entries["is_first"] = is_first[order]
         sizes = np.bincount(ranges.astype(np.int64), minlength=1 << _RANGE_BITS)
         ends = np.append(0, np.cumsum(sizes)) * _ENTRY.itemsize
         data = entries.tobytes()
@@ -54,20 +60,23 @@ def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def pairs_in_range(dealt: pa.Table) -> pa.Table:
-    """The rows of DEALT of one range -> each pair of contents that share a key, once, as PAIRS: left < right.
+    """The rows of DEALT of one range -> each pair of contents that share a key, once, as PAIRS: left < right; and left = right of
+    new contents that several rows have, of which a first key lies in the range.
 
     Pairs of contents of which neither is new are left out.
     """
     entries = np.frombuffer(b"".join(dealt.column("_entries").to_pylist()), _ENTRY)
-    pairs = np.concatenate([np.empty((0, 4), np.int64), *_pairs(_contents(entries))])
+    contents, is_repeated = _contents(entries)
+    pairs = np.concatenate([_with_themselves(contents[is_repeated]), *_pairs(contents)])
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     pairs = pairs[order]
     pairs = pairs[np.append(True, (pairs[1:, :2] != pairs[:-1, :2]).any(axis=1))] if len(pairs) else pairs
     return pa.table(list(pairs.T.copy()), schema=PAIRS)
 
 
-def _contents(entries: Entries) -> Entries:
-    """One entry per key and content, sorted by them: of its rows' the least number, and whether one of them is new.
+def _contents(entries: Entries) -> tuple[Entries, NDArray[np.bool_]]:
+    """One entry per key and content, sorted by them: of its rows' the least number, and whether one of them is new. And whether
+    it is a new row's first key that other rows of the content have too.
 
     Keys that only one row has, which most are, are left out.
     """
@@ -81,9 +90,16 @@ def _contents(entries: Entries) -> Entries:
     key, content = entries["key"], entries["content"]
     starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]) | (content[1:] != content[:-1]))[: entries.size])
     found = entries[starts]
-    if starts.size:
-        found["is_new"] = np.logical_or.reduceat(entries["is_new"], starts)
-    return found
+    if starts.size == 0:
+        return found, np.zeros(0, bool)
+    for name in ("is_new", "is_first"):
+        found[name] = np.logical_or.reduceat(entries[name], starts)
+    return found, found["is_first"] & (np.diff(np.append(starts, entries.size)) > 1)
+
+
+def _with_themselves(contents: Entries) -> NDArray[np.int64]:
+    """(contents, 4): the columns of PAIRS."""
+    return np.stack([contents[name] for name in ("content", "content", "row", "row")], axis=1)
 
 
 def _pairs(contents: Entries) -> Iterator[NDArray[np.int64]]:

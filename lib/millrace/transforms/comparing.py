@@ -26,10 +26,18 @@ LINKS = pa.schema([pa.field("left", pa.binary()), pa.field("right", pa.binary())
 GROUPS = pa.schema([pa.field("_content", pa.binary()), pa.field("_group", pa.binary())])
 
 
+def contents_of(pairs: pa.Table) -> pa.Table:
+    """The contents in pairs as PAIRS, each once: _number."""
+    both = [column.to_numpy() for column in pairs.columns[:2]]
+    return pa.table([np.unique(np.concatenate(both))], names=["_number"])
+
+
 def in_chunks(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Pairs of contents as PAIRS, in any order and any number of times -> each once, by chunk, as CHUNKED, and SEATS: which rows
-    (as numbers) each chunk needs."""
+    """Pairs of contents as PAIRS, in any order and any number of times -> those of two, each once, by chunk, as CHUNKED, and
+    SEATS: which rows (as numbers) each chunk needs."""
     left, right, left_row, right_row = (column.to_numpy() for column in pairs.columns)
+    apart = left != right
+    left, right, left_row, right_row = (column[apart] for column in (left, right, left_row, right_row))
     order = np.lexsort((right, left))
     left, right, left_row, right_row = (column[order] for column in (left, right, left_row, right_row))
     once = np.append(True, (left[1:] != left[:-1]) | (right[1:] != right[:-1]))[: left.size]

@@ -60,7 +60,8 @@ def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
 
 def candidates(new: DataFrame, *, standing: DataFrame | None, few: bool) -> DataFrame:
     """One row per pair of contents that share a band, of which one at least is new: left and right, the contents as 64-bit
-    numbers, left_row and right_row, the number of a row that has each. A pair may come more than once.
+    numbers, left_row and right_row, the number of a row that has each. A pair may come more than once. A new content that
+    several rows have is paired with itself.
 
     Two contents with one number, by a chance of 2**-64, are one here: the other's pairs are not found.
     """
@@ -88,7 +89,7 @@ def links_by_chunk(signed: DataFrame, *, pairs: DataFrame, seats: DataFrame, thr
 
 def links_by_join(signed: DataFrame, *, pairs: DataFrame, threshold: float) -> DataFrame:
     """The same for any number of candidates: as many tasks as there are share them."""
-    once = pairs.dropDuplicates(["left", "right"])
+    once = pairs.filter("left != right").dropDuplicates(["left", "right"])
     rows = once.select(F.explode(F.array("left_row", "right_row")).alias("_row")).distinct()
     needed = _shingles(signed).join(rows, on="_row", how="left_semi")
     left, right = (needed.select([F.col(name).alias(f"{side}{name}") for name in needed.columns]) for side in ("left", "right"))
@@ -103,6 +104,17 @@ def groups_of(links: DataFrame) -> DataFrame:
     One task holds the links, some 100 bytes for each content that has a near one; those of most texts never come here.
     """
     return links.repartition(1).mapInArrow(connected, _GROUPS)
+
+
+def in_pairs(signed: DataFrame, *, contents: DataFrame) -> DataFrame:
+    """The rows whose content's number is among `contents` (_number), which goes to every task.
+
+    Of all new rows and those that stand, no other than those of contents in `candidates` can be later than another or have a
+    later one.
+    """
+    columns = signed.columns
+    numbered = signed.withColumn("_number", F.xxhash64("_content"))
+    return numbered.join(F.broadcast(contents), on="_number", how="left_semi").select(*columns)
 
 
 def later_rows(new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool) -> DataFrame:
