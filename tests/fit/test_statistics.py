@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from typing import Any
 
@@ -15,10 +16,10 @@ from pyspark.sql import SparkSession
 from millrace.contracts.inputs import kind_of
 from millrace.contracts.spark import struct_type
 from millrace.errors import ConfigError, ContractError
-from millrace.fit import collect, statistics
+from millrace.fit import collect, quantiles, statistics
 from millrace.fit.collect import collect_statistics
 from millrace.fit.exact import Moments
-from millrace.fit.quantiles import SketchBuilder
+from millrace.fit.quantiles import Sketch, SketchBuilder
 from millrace.fit.statistics import Need, Statistics, ValueCounts, merge_needs
 from tests import feature_tables as tables
 
@@ -66,22 +67,51 @@ def test_a_tiny_deviation_around_a_great_mean() -> None:
     assert (Moments().mean, Moments().deviation) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("max_buckets", [3, 20, quantiles.MAX_BUCKETS])
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=80), st.floats(0, 1))
-def test_quantiles_are_near(values: list[float], share: float) -> None:
-    numbers = np.array(values)
-    builder = SketchBuilder()
-    builder.add(numbers[::2])
-    builder.add(numbers[1::2])
-    found = builder.sketch().quantile(share)
+def test_quantiles_are_near(max_buckets: int, values: list[float], share: float) -> None:
+    """In parts and as a whole, however many buckets there may be; exact where there are enough."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantiles, "MAX_BUCKETS", max_buckets)
+        numbers = np.array(values)
+        parts = [sketch_of(numbers[first::3]) for first in range(3)]
+        sketch = sketch_of(numbers)
+        assert parts[2] + (parts[0] + parts[1]) == sketch == Sketch.from_json(json.loads(json.dumps(sketch.to_json())))
     low, high = (float(np.quantile(numbers, share, method=method)) for method in ("lower", "higher"))
-    assert min(low * (1 - 1e-3), low * (1 + 1e-3)) - 1e-300 <= found <= max(high * (1 - 1e-3), high * (1 + 1e-3)) + 1e-300
+    off = 1e-3 if max_buckets < len(set(values)) else 1e-15
+    assert (
+        min(low * (1 - off), low * (1 + off)) - 1e-300
+        <= sketch.quantile(share)
+        <= max(high * (1 - off), high * (1 + off)) + 1e-300
+    )
+
+
+def sketch_of(numbers: Any) -> Sketch:
+    builder = SketchBuilder()
+    for part in np.array_split(numbers, 2):
+        builder.add(part)
+    return builder.sketch()
 
 
 @given(st.lists(st.integers(-2047, 2047), min_size=1), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 def test_quantiles_of_small_whole_numbers_are_exact(values: list[int], share: float) -> None:
-    builder = SketchBuilder()
-    builder.add(np.array(values, float))
-    assert builder.sketch().quantile(share) == pytest.approx(np.quantile(values, share), abs=1e-9)
+    assert sketch_of(np.array(values, float)).quantile(share) == pytest.approx(np.quantile(values, share), abs=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0.0, 116.34, -1e9])
+def test_many_numbers_near_each_other_and_far_from_zero(offset: float) -> None:
+    numbers = offset + np.random.default_rng(3).normal(size=50_000)
+    sketch = sketch_of(numbers)
+    assert sketch.bits == 10 if offset == 0.0 else len(sketch.buckets) <= quantiles.MAX_BUCKETS
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        assert sketch.quantile(share) == pytest.approx(np.quantile(numbers, share), abs=0.004)
+
+
+def test_older_states_have_buckets_of_ten_bits() -> None:
+    old = Sketch.from_json([[-1049088, 1], [1048576, 1], [1067937, 2]])
+    assert [old.quantile(share) for share in (0.0, 1 / 3, 1.0)] == [-3.0, 2.0, 999936.0]
+    assert (sketch_of(np.array([5.0, 1e7])) + old).quantile(1.0) == 9994240.0
 
 
 @settings(max_examples=30, deadline=None)

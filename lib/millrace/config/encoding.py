@@ -88,7 +88,8 @@ class MinmaxFeature(_Number):
 
 
 class RobustFeature(_Number):
-    """(x - median) / (upper quantile - lower quantile); quantiles are within 0.1 % of the value."""
+    """(x - median) / (upper quantile - lower quantile); quantiles are exact for some thousand different numbers, else within
+    0.1 % of the value."""
 
     encode: Literal["robust"]
     impute: Impute = "median"
