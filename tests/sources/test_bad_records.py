@@ -154,9 +154,15 @@ def test_charsets_of_pages(tmp_path: Path) -> None:
 
     gbk = "水车".encode("gbk")
     content = of(gbk, "; charset=gb2312") + of(b'<meta charset="GBK">' + gbk, "") + of("水车".encode(), "; charset=nobody")
-    write(tmp_path, {"a.warc": content + of(b"\x93mill\x94", "; charset=ISO-8859-1")})
+    content += of(b"\x93mill\x94", "; charset=ISO-8859-1")
+    content += (
+        of(rb"\ud83d", "; charset=unicode_escape") + of(b"+2AE-", "; charset=utf-7") + of(b"\xd8\x00", "; charset=utf-16-be")
+    )
+    write(tmp_path, {"a.warc": content})
     rows = read(web(), [str(tmp_path / "a.warc")], pages())
-    assert [row["payload"] for row in rows] == ["水车", '<meta charset="GBK">水车', "水车", "\u201cmill\u201d"]
+    told = ["水车", '<meta charset="GBK">水车', "水车", "\u201cmill\u201d", r"\ud83d", "+2AE-"]
+    assert [row["payload"] for row in rows if row["_rule"] is None] == told
+    assert count(rows) == {"good": len(told), "wrong_encoding": 1}
 
 
 def test_conversions_with_bare_line_ends(tmp_path: Path) -> None:

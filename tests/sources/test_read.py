@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_files_that_are_compressed_otherwise_are_not_passed_over(
         "Unpack what is compressed otherwise, compress it as one of these, or move it out of source.path."
     )
     assert not caught.value.retry
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xba\xc3.csv", os.O_CREAT))
+    write_file(tmp_path / "good.csv", "a\n1\n")
+    with pytest.raises(SourceError) as caught:
+        list_files(str(tmp_path), (".csv",))
+    assert str(caught.value) == (
+        f"ingest: expected names of files in UTF-8; found {tmp_path}/\\udcba\\udcc3.csv. "
+        "Rename it, for example with `convmv -f gb18030 -t utf-8`."
+    )
 
 
 def test_files_are_identified_by_content(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from millrace.config.encodings import EncodingName
 from millrace.config.section import Column, Positive, Section
 from millrace.config.source import Source
 
@@ -59,17 +60,8 @@ class FilesSource(_MembersSource):
     format: Literal["files"]
     suffixes: tuple[Annotated[str, Field(min_length=1)], ...] = (".txt",)
     """How names of such files end, in archives too; others are passed over."""
-    encoding: str = "utf-8"
+    encoding: EncodingName = "utf-8"
     """Of the texts; not looked at where the content's column is binary."""
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            b"".decode(encoding)
-        except LookupError:
-            raise ValueError(f"'{encoding}' is no encoding that Python knows; for example utf-8, gb18030, latin-1") from None
-        return encoding
 
 
 class ImagesSource(_MembersSource):

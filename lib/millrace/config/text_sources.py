@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from millrace.config.encodings import EncodingName
 from millrace.config.section import Column, Positive, Section
 from millrace.config.source import Source
 
 Verbatim = Annotated[str, StringConstraints(strip_whitespace=False)]
 Character = Annotated[str, StringConstraints(strip_whitespace=False, min_length=1, max_length=1)]
-_NO_TEXT = ("utf_7", "idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem")
-"""What Python calls text encodings, and no file is in."""
 
 
 class TextFiles(Section):
     """What all formats have that are text in files. Files may be compressed: .gz, .bz2, .zst, .zip with one file in it."""
 
-    encoding: str = "utf-8"
+    encoding: EncodingName = "utf-8"
     """A name that Python knows, such as gb18030, latin-1 or utf-16. A byte-order mark at a file's start is left out."""
     suffixes: tuple[Annotated[str, Field(pattern=r"^\..+$")], ...] | None = None
     """How names of files in a directory end, instead of the format's own; each also with .gz, .bz2, .zst or .zip behind it."""
@@ -28,18 +26,6 @@ class TextFiles(Section):
     """A line or row of more bytes (as UTF-8) is quarantined, or ends the night where nobody can say where it ends."""
     max_bytes: Positive = 64 * 1024**3
     """What a compressed file may unpack to; more ends the night."""
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding_is_known(cls, encoding: str) -> str:
-        try:
-            if codecs.lookup(encoding).name.replace("-", "_") in _NO_TEXT:
-                raise LookupError
-            codecs.getincrementaldecoder(encoding)
-            b"0000".decode(encoding, "replace")  # refuses codecs that are no text encodings, such as base64
-        except LookupError:
-            raise ValueError(f"'{encoding}' is no text encoding that Python knows, such as utf-8, gb18030, latin-1") from None
-        return encoding
 
 
 class CsvFormat(TextFiles):

@@ -67,8 +67,8 @@ class TypedBlocks:
         ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1
         if not block.endswith(b"\n"):
             ends = np.append(ends, len(block))
-        if len(ends) != rows.num_rows:  # an empty line is no row
-            yield block
+        if len(ends) != rows.num_rows or block.count(b"\r") != block.count(b"\r\n"):
+            yield block  # an empty line is no row, and to Arrow a carriage return alone ends one
             return
         starts = np.append(0, ends[:-1])
         is_good = np.ones(rows.num_rows, np.bool_)

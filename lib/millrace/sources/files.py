@@ -14,6 +14,7 @@ import fsspec
 
 from millrace.errors import SourceError
 from millrace.lake.ledger import RawFile
+from millrace.sources.encodings import has_marks, shown
 from millrace.sources.opening import COMPRESSIONS, unreadable
 
 UNREAD = (".7z", ".Z", ".br", ".bzip2", ".gzip", ".lz4", ".lzma", ".lzo", ".rar", ".snappy", ".sz", ".xz", ".zlib", ".zstd")
@@ -30,7 +31,7 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
 
     Of a directory only names that end in one of `suffixes` count. A name that ends in .tmp, or starts with `.` or `_` (or is in a
     directory whose name does, as Spark's _temporary), is a file in the making and passed over. Raises SourceError for a file that
-    would count if it were not compressed in another way than those that are read.
+    would count if it were not compressed in another way than those that are read, and for a name that is not in UTF-8.
     """
     files, root = fsspec.core.url_to_fs(path)
     is_directory = files.isdir(root)
@@ -45,7 +46,17 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
     _refuse([name for name in kept if name.endswith(unread) and not name.endswith(suffixes)], suffixes)
     if is_directory:
         kept = [name for name in kept if name.endswith(suffixes)]
+    _refuse_marks(kept)
     return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
+
+
+def _refuse_marks(names: list[str]) -> None:
+    """A name that is no text can stand in no table."""
+    strange = [shown(name) for name in names if has_marks(name)]
+    if strange:
+        more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
+        remedy = "Rename it, for example with `convmv -f gb18030 -t utf-8`."
+        raise SourceError("ingest", expected="names of files in UTF-8", found=f"{min(strange)}{more}", remedy=remedy)
 
 
 def _refuse(names: list[str], suffixes: tuple[str, ...]) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import zstandard
 
+from millrace.config.encodings import is_text_encoding
+from millrace.sources.encodings import has_marks
 from millrace.sources.members import ContentError
 
 RULES = ("broken_http", "broken_payload", "payload_too_large", "wrong_encoding")
@@ -64,11 +66,13 @@ def text_of(body: bytes, content_type: str | None) -> str:
     named = _CHARSET.search(content_type or "")
     in_page = _META.search(body[:4096])
     charset = named.group(1) if named else in_page.group(1).decode() if in_page else "utf-8"
-    for each in dict.fromkeys((charset.lower(), "utf-8")):
+    for each in filter(is_text_encoding, dict.fromkeys((charset.lower(), "utf-8"))):  # as browsers do where a charset is none
         try:
-            return body.decode({"iso-8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}.get(each, each))
-        except (LookupError, UnicodeError):  # as browsers do, where a server names no charset that there is
+            text = body.decode({"iso-8859-1": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}.get(each, each))
+        except UnicodeError:
             continue
+        if not has_marks(text):
+            return text
     raise ContentError("wrong_encoding", f"bytes that are neither {charset} nor UTF-8", body)
 
 
