@@ -157,6 +157,37 @@ def test_what_cannot_be_exported(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("what", "more", "out", "message"),
+    [
+        (TABLE, ("--version", "1"), "out", f"export-table: expected the files of version 1 of {TABLE}; found "),
+        (TABLE, (), "out", f"export-table: expected the files of {TABLE}; found "),
+        (
+            "SELECT CAST(IF(n < 19000, '1', 'x') AS INT) FROM silver_tiny ORDER BY n",
+            (),
+            "out",
+            "export-table: expected a query",
+        ),
+        ("silver/tiny", (), "o" * 250, "; found File name too long. Take another place."),
+    ],
+)
+def test_what_fails_while_it_is_read_or_written(
+    filled: Lake,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+    more: tuple[str, ...],
+    out: str,
+    message: str,
+) -> None:
+    for path in Path(filled.path(TABLE)).glob("*.parquet"):
+        path.unlink()
+    before = sorted(tmp_path.iterdir())
+    done = call(filled, what, *more, "--format", "csv", "--out", tmp_path / out)
+    assert (done.exit_code, message in done.output + caplog.text) == (2, True), done.output + caplog.text
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_file_that_is_there_stays_without_force(filled: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.csv"
     out.write_text("mine")

@@ -16,7 +16,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date, datetime, time
 from pathlib import Path
@@ -60,29 +60,57 @@ def export_table(
     """Writes a table, by its name with / or _, or the rows of a query, to `out`. Returns how many rows.
 
     A table is read as readers see it, at its last succeeded version, or at `version`; `sessions` opens Spark for tables that only
-    Spark can read. Raises ConfigError for an unknown table, a
-    query that DuckDB refuses, and a file that is there already, without `force`; LakeError where the version is gone.
+    Spark can read. Raises ConfigError for an unknown table, a query that DuckDB refuses or that fails for a row, a file that is
+    there already, without `force`, or that cannot be written; LakeError where the version or its files are gone.
     """
     if out.exists() and not force:
         raise ConfigError(STAGE, expected="a file that is not there yet", found=str(out), remedy="Take another, or add --force.")
     if not out.parent.is_dir():
         raise ConfigError(STAGE, expected=f"the directory {out.parent}", found="none", remedy="Make it.")
-    with _rows(existing(lake), what, version, sessions) as reader, _whole(out) as partial:
-        writer = _WRITERS[format](partial, reader.schema)
-        num_rows = 0
+    with _rows(existing(lake), what, version, sessions) as reader:
         try:
-            for batch in reader:
-                writer.write(batch)
-                num_rows += batch.num_rows
-        finally:
-            writer.close()
+            with _whole(out) as partial:
+                return _write(_WRITERS[format](partial, reader.schema), _batches(reader, what, version))
+        except OSError as error:
+            found = error.strerror or str(error)
+            raise ConfigError(STAGE, expected=f"to write {out}", found=found, remedy="Take another place.") from None
+
+
+def _write(writer: _Writer, batches: Iterable[pa.RecordBatch]) -> int:
+    num_rows = 0
+    try:
+        for batch in batches:
+            writer.write(batch)
+            num_rows += batch.num_rows
+    finally:
+        writer.close()
     return num_rows
+
+
+def _batches(reader: pa.RecordBatchReader, what: str, version: int | None) -> Iterator[pa.RecordBatch]:
+    """What is read, which fails only now where a file is gone, or where a query fails for a row that comes late."""
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException, duckdb.Error) as error:
+        if not _is_query(what):
+            raise _without_files(what if version is None else f"version {version} of {what}", error) from None
+        first = str(error).splitlines()[0]
+        raise ConfigError(STAGE, expected="a query that holds for every row", found=first, remedy="Mend it.") from None
+
+
+def _without_files(what: str, error: Exception) -> LakeError:
+    remedy = "Maintenance removes the files of old versions: take a newer one."
+    return LakeError(STAGE, expected=f"the files of {what}", found=str(error).splitlines()[0], remedy=remedy)
+
+
+def _is_query(what: str) -> bool:
+    return len(what.split()) > 1
 
 
 @contextmanager
 def _rows(lake: Lake, what: str, version: int | None, sessions: Sessions) -> Iterator[pa.RecordBatchReader]:
     tables = visible_tables(lake)
-    is_query = len(what.split()) > 1
+    is_query = _is_query(what)
     name = what.strip().replace("/", "_")
     if is_query and version is not None:
         remedy = "Leave --version out, or name a table."
@@ -100,6 +128,8 @@ def _rows(lake: Lake, what: str, version: int | None, sessions: Sessions) -> Ite
         try:
             reader = connection.execute(query).fetch_record_batch(_BATCH_ROWS)
         except duckdb.Error as error:
+            if not is_query:
+                raise _without_files(what, error) from None
             first = str(error).splitlines()[0]
             remedy = '`millrace sql "SHOW TABLES"` lists them.'
             raise ConfigError(STAGE, expected="a query over the lake's tables", found=first, remedy=remedy) from None

@@ -16,6 +16,7 @@ from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.versions import Sessions, no_session
 from millrace.lake.views import Visible, to_dataset
+from millrace.sources.failures import explain
 
 
 @contextmanager
@@ -47,10 +48,14 @@ def connected(
 
 @contextmanager
 def copied_by_spark(lake: Lake, table: str, version: int | None, sessions: Sessions) -> Iterator[ds.Dataset]:
-    """A version of a table as plain Parquet files, which are there as long as the context."""
+    """A version of a table as plain Parquet files, which are there as long as the context. Raises SourceError where files of the
+    table are gone or damaged."""
     from millrace.lake.read import read_version
 
     observe.say(f"{table} has deletion vectors: Spark copies version {version} for this query")
     with tempfile.TemporaryDirectory(prefix="millrace-") as directory:
-        read_version(sessions(), lake, table, version).write.parquet(f"file://{directory}/rows")
+        try:
+            read_version(sessions(), lake, table, version).write.parquet(f"file://{directory}/rows")
+        except Exception as error:
+            raise explain(str(error)) or error from None
         yield ds.dataset(f"{directory}/rows", format="parquet")
