@@ -150,3 +150,24 @@ def test_policies_that_nothing_would_read(pipelines: Pipelines, capsys: pytest.C
     assert "evolution.missing is null, but no column is nullable; make some so, or let it be refuse or quarantine" in (
         capsys.readouterr().err
     )
+
+
+def test_a_typed_column_that_becomes_another_type(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bronze keeps types, and Delta merges no int with a bigint: one clear error, and another source begins anew."""
+    define(pipelines, "parquet", {**COLUMNS, "color": {"type": "int"}})
+    write(pipelines, "parquet", "a", 0, "kind", "size", "color")
+    assert pipelines.call(FIRST) == [0, 0]
+    define(pipelines, "parquet", {**COLUMNS, "color": {"type": "bigint"}})
+    write(pipelines, "parquet", "b", 100, "kind", "size", "color", scale=2)
+    capsys.readouterr()
+    assert pipelines.call(SECOND, steps=("ingest",)) == [2]
+    printed = capsys.readouterr().err
+    assert (
+        "bronze: expected columns of the types that bronze/digits has; found Failed to merge fields 'color' and 'color'"
+        in printed
+    )
+    assert "Keep the type, or give the source another name: then all begins anew." in printed
+    assert "Traceback" not in printed
+    pipelines.define("digits", SECTIONS, format="parquet", name="anew")
+    assert pipelines.call(SECOND) == [0, 0]
+    assert {row["id"] for row in rows_of(pipelines.lake, "silver/digits")} == {*range(100, 100 + NUM_ROWS)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, DataFrameWriter
 from pyspark.sql import functions as F
 
 from millrace import observe
+from millrace.errors import ContractError
 from millrace.lake import log
 from millrace.lake.ledger import Attempt, TableVersion
 from millrace.lake.versions import USER_METADATA
@@ -80,9 +83,24 @@ def write_nights(
                     writer = writer.mode("append")
                 else:
                     writer = writer.option("replaceWhere", f"_night IN ({', '.join(repr(night) for night in nights)})")
-            writer.save(spark_uri)
+            _save(writer, spark_uri, table)
     version = log.version_of(uri, attempt.mark, newer_than=-1 if before is None else before)
     return TableVersion(table, version)
+
+
+def _save(writer: DataFrameWriter, spark_uri: str, table: str) -> None:
+    """Raises ContractError where a column has another type than the table's."""
+    try:
+        writer.save(spark_uri)
+    except AnalysisException as error:
+        if "DELTA_FAILED_TO_MERGE_FIELDS" not in str(error) and "DELTA_MERGE_INCOMPATIBLE_DATATYPE" not in str(error):
+            raise
+        raise ContractError(
+            table.partition("/")[0],
+            expected=f"columns of the types that {table} has",
+            found=re.sub(r"^\[\w+\]\s*", "", str(error).strip().splitlines()[0]),
+            remedy="Keep the type, or give the source another name: then all begins anew.",
+        ) from None
 
 
 def merge_rows(attempt: Attempt, table: str, rows: DataFrame, *, properties: Mapping[str, str] = PLAIN) -> TableVersion:
