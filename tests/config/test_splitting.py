@@ -65,8 +65,8 @@ def test_cuts(cuts: dict[str, Any]) -> None:
         ),
         (
             {"key": ["id"], "fractions": {"train": 1}, "test": {"where": "id < RAND()"}},
-            "expected a valid split.test.where in x.yaml; found a rule with RAND gives a row another split at another time; "
-            "say it by the row's columns. Mend it there.",
+            "expected a valid split.test.where in x.yaml; found a condition with RAND says another thing of a row at "
+            "another time; say it by the row's columns. Mend it there.",
         ),
         (
             {"method": "stratified", "key": ["id"], "column": "digit", "fractions": SHARES, "strata": {3: {"test": 1}}},
@@ -118,5 +118,5 @@ def test_columns_and_texts_that_are_called_like_functions_are_fine() -> None:
     where = "name = 'now()' OR brand = 'x' OR uuid = 'y' OR unix_timestamp(day) > random"
     assert split({"key": ["id"], "fractions": {"train": 1}, "test": {"where": where}}).test is not None
     for name in ("Current_Date", "unix_timestamp()", "uuid ()"):
-        with pytest.raises(ValidationError, match=rf"a rule with {name.rstrip('() ')} gives a row another split"):
+        with pytest.raises(ValidationError, match=rf"a condition with {name.rstrip('() ')} says another thing"):
             SplitRule(where=f"day < {name}")

@@ -323,6 +323,37 @@ def test_unknown_contract_offers_the_nearest() -> None:
             "config: expected split.key to name columns with an exact text; found x is a double. Take other columns.",
         ),
         (
+            {"clean": [{"filter": {"where": "x > 1", "rule": "x_out_of_range"}}]},
+            image_contract(key=["id"], columns={"id": {"type": "int"}, "x": {"type": "int", "range": [0, 5]}}),
+            "config: expected clean.filter.rule to name a name of its own; found x_out_of_range, which is another rule's name. "
+            "Give it another one.",
+        ),
+        (
+            {"clean": [{"filter": {"where": "digit > 1", "rule": "duplicate_key"}}]},
+            image_contract(),
+            "config: expected clean.filter.rule to name a name of its own; found duplicate_key, which is another rule's name. "
+            "Give it another one.",
+        ),
+        (
+            {
+                "features": [{"column": "Features", "encode": "words", "length": 3}, {"columns": ["id"], "encode": "zscore"}],
+                "label": None,
+                "model": None,
+            },
+            image_contract(key=["id"], columns={"id": {"type": "int"}, "Features": {"type": "string"}}),
+            "config: expected features to name a column that is not called features; found it. Gold has the fitted numbers there: "
+            "rename the column.",
+        ),
+        (
+            {
+                "split": {"key": ["x"], "fractions": {"train": 1}, "test": {"where": "id > 2"}},
+                "clean": [{"fillna": {"columns": ["x"], "statistic": "median"}}],
+            },
+            image_contract(columns={"id": {"type": "int"}, "x": {"type": "int"}}),
+            "config: expected a split by rules and columns that clean does not change after it; found fillna of x, after the split. "
+            "Split by a copy of the column, which a step of clean with `into` makes.",
+        ),
+        (
             {},
             image_contract(columns={"id": {"type": "int"}, "x": {"type": "array<int>"}}),
             "contract: expected simple types in csv; found x is array<int>. Make it a string, and parse it later.",

@@ -52,6 +52,31 @@ def test_keys_of_another_table(pipelines: Pipelines, capsys: pytest.CaptureFixtu
     assert pipelines.call(FIRST) == [0, 0]
     assert rejected(pipelines) == {"digit_not_in_known": Counter({"2": 1})}
     assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1})
+    pipelines.define("known", name="known", path=str(pipelines.raw))
+    assert pipelines.call(SECOND, pipeline="known", steps=("ingest",)) == [0]
+    pipelines.write("c.csv", 3, digit=1)
+    capsys.readouterr()
+    assert pipelines.call(SECOND) == [0, 0]
+    assert (
+        "preprocess: 1 rows of other nights are in quarantine for want of a row in bronze/known, which has changed since; "
+        f"preprocess with --force --night {FIRST} looks at them again"
+    ) in capsys.readouterr().err
+    assert pipelines.call(FIRST, "--force", steps=("preprocess",)) == [0]
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 2): 1, (SECOND, 3): 1})
+
+
+def test_a_first_night_without_a_row(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are in quarantine before bronze; the next night goes on."""
+    pipelines.define("digits", {"quality": {"max_reject_ratio": 1.0}})
+    (pipelines.raw / "a.csv").write_text("index,image,digit\n1,2\n")
+    assert pipelines.call(FIRST) == [0, 2]
+    assert (
+        "preprocess: expected a row of digits that can be read; found none. "
+        "`millrace quarantine` shows what was taken out, and why."
+    ) in capsys.readouterr().err
+    pipelines.write("b.csv", 1, digit=1)
+    assert pipelines.call(SECOND) == [0, 0]
+    assert pipelines.rows("silver/digits") == Counter({(SECOND, 1): 1})
 
 
 def test_a_row_that_is_quarantined_late_has_its_raw_text(pipelines: Pipelines) -> None:

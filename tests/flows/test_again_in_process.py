@@ -141,9 +141,12 @@ def test_a_row_that_is_dropped_for_itself_takes_no_others_place(pipelines: Pipel
     assert silver() == kept
 
 
-def test_a_rule_that_puts_a_group_on_two_sides_is_refused(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("method", [{"method": "group", "group": ["digit"]}, {"key": ["digit"]}])
+def test_a_rule_that_puts_equal_rows_on_two_sides_is_refused(
+    pipelines: Pipelines, capsys: pytest.CaptureFixture[str], method: dict[str, object]
+) -> None:
     """Seen in all rows of silver, those of older nights too; nothing that stood changes."""
-    split = {"method": "group", "group": ["digit"], "fractions": {"train": 0.9, "validation": 0.1}, "seed": 7}
+    split = {**method, "fractions": {"train": 0.9, "validation": 0.1}, "seed": 7}
     pipelines.define("digits", {"split": {**split, "test": {"where": "index > 2"}}, "clean": []})
     pipelines.write("a.csv", 1, 2, digit=3)
     assert pipelines.call(FIRST) == [0, 0]
@@ -151,7 +154,7 @@ def test_a_rule_that_puts_a_group_on_two_sides_is_refused(pipelines: Pipelines, 
     assert pipelines.call(SECOND) == [0, 2]
     assert (
         "preprocess: expected each digit in one split; found 1 in more than one (digit=3 in test and train). "
-        "Split by it (split.key, or split.method: group), or mend the rules of split.test and split.validation."
+        "Drop duplicates of it in clean, split by something else, or mend the rules of split.test and split.validation."
     ) in capsys.readouterr().err
     assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 2): 1})
     pipelines.write("b.csv", 4, digit=5)

@@ -376,7 +376,7 @@ REFUSED = {
                 "test": {"where": "size = 2"},
             }
         },
-        "a rule of split beside groups: that no group is on two sides is seen in silver",
+        "a rule of split beside kind: that none of them is on two sides is seen in silver",
     ),
     "drop_duplicates": (
         {},

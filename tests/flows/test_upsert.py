@@ -90,6 +90,39 @@ def test_a_killed_merge_is_done_again_and_a_rebuild_gives_the_same(upserting: Pi
     check_law(upserting.lake, "digits", num_raw=4, num_silver=len(digits(upserting, spark)))
 
 
+def test_a_newer_row_that_is_rejected_takes_no_place_night_by_night_and_in_a_rebuild(
+    pipelines: Pipelines, spark: SparkSession
+) -> None:
+    """For want of a partner, of a label, or by a rule of the contract that a step of `clean` has it break."""
+    columns = {
+        "index": {"type": "int", "nullable": False},
+        "image": {"type": "string"},
+        "digit": {"type": "int", "range": [0, 99]},
+    }
+    reference = {"column": ["digit"], "table": "bronze/known", "key": ["digit"]}
+    pipelines.contract(columns=columns, key=["index"], upsert=True, references=[reference])
+    sections: dict[str, object] = {
+        "clean": [{"map": {"column": "digit", "values": {40: 140}}}],
+        "label": {"column": "digit", "kind": "number"},
+        "training": {"loss": "mse"},
+        "features": [{"column": "index", "encode": "zscore"}],
+        "quality": {"max_reject_ratio": 1.0},
+    }
+    pipelines.define("digits", sections)
+    pipelines.define("known", {**sections, "clean": []}, name="known", path=str(pipelines.raw / "a.csv"))
+    pipelines.write("a.csv", 1, 2, 3, digit=5)
+    assert pipelines.call(FIRST, pipeline="known", steps=("ingest",)) == [0]
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("b.csv", 1, digit=6)  # 6 is not in known
+    pipelines.write("c.csv", 2, digit=40)
+    (pipelines.raw / "d.csv").write_text("index,image,digit\n3,x,\n")
+    assert pipelines.call(SECOND) == [0, 0]
+    expected = {1: (FIRST, 5), 2: (FIRST, 5), 3: (FIRST, 5)}
+    assert digits(pipelines, spark) == expected
+    assert pipelines.call(SECOND, "--force", steps=("preprocess",)) == [0]
+    assert digits(pipelines, spark) == expected
+
+
 def test_rows_that_were_equal_to_one_that_gives_way_come_back(pipelines: Pipelines, spark: SparkSession) -> None:
     """drop_duplicates had dropped row 9 as equal to row 2 but for its key; row 2 is then another."""
     pipelines.contract(upsert=True)

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.testing import assertDataFrameEqual
 
 from millrace.contracts.table import TableContract
-from millrace.quality.across import across_rules, tag_across
+from millrace.quality.across import across_rules, tag_values_twice, tag_without_partners
 from tests.factories import make_contract
 
 COLUMNS = {
@@ -34,6 +34,14 @@ def contract(**keys: Any) -> TableContract:
         references=[{"column": "customer", "table": "silver/customers", "key": "number"}],
         **keys,
     )
+
+
+def tag_across(
+    rows: DataFrame, *, contract: TableContract, tables: Mapping[str, DataFrame], standing: DataFrame | None = None
+) -> DataFrame:
+    """As a night without duplicates does it."""
+    rows = tag_without_partners(rows, contract=contract, tables=tables)
+    return tag_values_twice(rows, contract=contract, standing=standing)
 
 
 def row(

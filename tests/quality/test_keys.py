@@ -27,7 +27,7 @@ def test_straddling_keys_are_counted_and_shown(spark: SparkSession) -> None:
     assert str(caught.value) == (
         "preprocess: expected each user in one split; found 6 in more than one (user=None in test and train; user=u0 in test and "
         "train and validation; user=u1 in test and train). "
-        "Split by it (split.key, or split.method: group), or mend the rules of split.test and split.validation."
+        "Drop duplicates of it in clean, split by something else, or mend the rules of split.test and split.validation."
     )
     with pytest.raises(QualityError) as caught:
         check_disjoint(frame, columns=["user", "visit"], stage="preprocess")

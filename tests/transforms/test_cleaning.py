@@ -69,6 +69,17 @@ def test_rows_are_dropped_by_the_first_rule(spark: SparkSession) -> None:
     ]
 
 
+def test_integers_have_no_fractions(spark: SparkSession) -> None:
+    nan = float("nan")
+    rows = rows_of(spark, (1, 1.0, None), (2, 1.7, None), (3, -0.9, None), (4, 1e300, None), (5, nan, None), (6, None, None))
+    steps = [step_of(cast={"column": "x", "type": "bigint", "into": "whole"})]
+    assert found(apply_run(rows, steps), "n", "_rule", "whole") == [
+        (1, None, 1),
+        *[(n, "cast(x)", None) for n in (2, 3, 4, 5)],
+        (6, None, None),
+    ]
+
+
 def test_the_first_of_several_columns(spark: SparkSession) -> None:
     rows = rows_of(spark, (1, float("nan"), "a"), (2, 2.0, None), (None, None, None))
     steps = [

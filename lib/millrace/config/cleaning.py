@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import SerializerFunctionWrapHandler
 
+from millrace.config.conditions import Condition
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.section import Column, Fraction, Name, Section
 from millrace.config.texts import LanguageConfig, MaskConfig, TextConfig, TextQualityConfig
@@ -74,7 +76,8 @@ class CastConfig(Section):
     into: Column
     """A new column, or one of the contract's that has this type."""
     failed: Literal["drop", "null"] = "drop"
-    """What happens where the type has no such value: the row is dropped by rule cast(COLUMN), or the new value is NULL."""
+    """What happens where the type has no such value (integers have no 1.7): the row is dropped by rule cast(COLUMN), or the new
+    value is NULL."""
 
 
 class MapConfig(Section):
@@ -138,7 +141,7 @@ class OutliersConfig(Section):
 class FilterConfig(Section):
     """Rows stay where a condition is true; where it is false or NULL they are dropped."""
 
-    where: str = Field(min_length=1)
+    where: Condition
     """A Spark SQL condition over the columns."""
     rule: Name
     """The name under which rows are dropped."""
@@ -202,6 +205,12 @@ class CleanStep(Section):
 def fills_forward(step: CleanStep) -> bool:
     """Whether a step carries values from row to row, and so from night to night."""
     return isinstance(step.options, FillConfig) and step.options.forward is not None
+
+
+def changes_values(steps: Sequence[CleanStep]) -> bool:
+    """Whether one of the steps may make another value of one: where none does, who met the contract's rules before them does so
+    after them."""
+    return any(step.name not in ("drop_duplicates", "near_duplicates", "dropna", "filter") for step in steps)
 
 
 def looks_at_other_rows(step: CleanStep) -> bool:

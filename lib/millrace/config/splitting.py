@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from millrace.config.conditions import Condition
 from millrace.config.moments import moment
 from millrace.config.section import Column, Fraction, Section
 
 SplitName = Literal["train", "validation", "test"]
 Fractions = dict[SplitName, Fraction]
 Keys = Annotated[tuple[Column, ...], Field(min_length=1)]
-_CHANGING = re.compile(
-    r"\b(?:(rand|randn|random|uniform|uuid|shuffle|now|curdate|monotonically_increasing_id|spark_partition_id|input_file_name)\s*\("
-    r"|(unix_timestamp)\s*\(\s*\)|(current_date|current_timestamp|current_time|localtimestamp)\b)",
-    re.IGNORECASE,
-)
 
 
 class SplitRule(Section):
     """Rows that belong to a split by what they say."""
 
-    where: str = Field(min_length=1)
+    where: Condition
     """A Spark SQL condition over the contract's columns."""
-
-    @field_validator("where")
-    @classmethod
-    def _of_the_row(cls, where: str) -> str:
-        changing = _CHANGING.search(re.sub(r"'(?:[^'\\]|\\.)*'", "''", where))
-        if changing:
-            name = changing[changing.lastindex or 0]
-            raise ValueError(f"a rule with {name} gives a row another split at another time; say it by the row's columns")
-        return where
 
 
 class Split(Section):
@@ -48,8 +34,9 @@ class Split(Section):
     """What these rules take goes before the method; of a row that both take, test."""
 
     @property
-    def groups_at_risk(self) -> tuple[str, ...]:
-        """The columns of groups that may come to stand on two sides; none where the method sees to it."""
+    def at_risk(self) -> tuple[str, ...]:
+        """The columns whose equal values belong together and might come to stand on two sides; none where the method sees to
+        it."""
         return ()
 
     def refuse_two_ways(self, others: Mapping[str, str]) -> None:
@@ -68,12 +55,22 @@ def check_fractions(fractions: Mapping[SplitName, float], where: str = "fraction
         raise ValueError(f"{where}.train must be above 0")
 
 
-class HashSplit(Split):
+class KeyedSplit(Split):
+    """By the hash of a key."""
+
+    key: Keys
+    """Rows that are equal in these columns always fall into the same split, or the same fold. A rule of `test` or `validation`
+    that tears some apart is refused when its rows are seen."""
+
+    @property
+    def at_risk(self) -> tuple[str, ...]:
+        return self.key if self.test or self.validation else ()
+
+
+class HashSplit(KeyedSplit):
     """By the hash of a key. Its shares are exact in expectation."""
 
     method: Literal["hash"] = "hash"
-    key: Keys
-    """Rows that are equal in these columns always fall into the same split."""
     fractions: Fractions
     """Of the rows that no `where` has taken; they add up to 1."""
 
@@ -106,11 +103,11 @@ class GroupSplit(Split):
         return self.group
 
     @property
-    def groups_at_risk(self) -> tuple[str, ...]:
+    def at_risk(self) -> tuple[str, ...]:
         return self.group if self.test or self.validation else ()
 
 
-class StratifiedSplit(Split):
+class StratifiedSplit(KeyedSplit):
     """By the hash of a key, drawn anew in each stratum.
 
     The shares of each stratum are exact in expectation only: exact ones would move old rows when rows are added. Rows that are
@@ -118,7 +115,6 @@ class StratifiedSplit(Split):
     """
 
     method: Literal["stratified"]
-    key: Keys
     column: Column
     """The stratum, usually the label; NULL is a stratum like others."""
     fractions: Fractions
@@ -139,6 +135,10 @@ class StratifiedSplit(Split):
             check_fractions(fractions, f"strata.{value}")
             self.refuse_two_ways(dict.fromkeys(fractions, "fraction"))
         return self
+
+    @property
+    def at_risk(self) -> tuple[str, ...]:
+        return (self.column, *super().at_risk) if super().at_risk else ()
 
 
 class TimeSplit(Split):
@@ -214,12 +214,10 @@ class GivenSplit(Split):
         return ()
 
 
-class KFoldSplit(Split):
+class KFoldSplit(KeyedSplit):
     """k folds by the hash of a key: one validates, the others train; the folds are the same whichever is held out."""
 
     method: Literal["k_fold"]
-    key: Keys
-    """Rows that are equal in these columns always fall into the same fold."""
     k: int = Field(ge=2, le=1000)
     fold: int = Field(ge=0)
     """The fold that validates, 0 to k - 1."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from millrace.config.conditions import Condition
 from millrace.config.load import load_named, nearest
 from millrace.config.places import Places
 from millrace.config.section import Column, Name, Named, Section
@@ -106,7 +107,8 @@ class Check(Section):
     """A condition over a row; rows for which it is not true get the action."""
 
     rule: Name
-    expression: str = Field(min_length=1)
+    expression: Condition
+    """A Spark SQL condition over the columns."""
     action: Literal["quarantine"] = "quarantine"
 
 

@@ -16,12 +16,16 @@ from millrace.contracts.types import EXACT, FLOATS, INTEGERS
 from millrace.errors import ConfigError
 from millrace.fit.features import checked_type
 from millrace.flows.check_augment import check_augment
-from millrace.flows.check_gold import check_gold_alone
+from millrace.flows.check_gold import check_gold_alone, may_be_torn
+from millrace.quality.across import across_rules
+from millrace.quality.rules import rules_of
 from millrace.training.objective import NUMBER_LOSSES
-from millrace.transforms.check_cleaning import check_steps
-from millrace.transforms.cleaning import statistics_of
+from millrace.transforms.check_cleaning import check_steps, writes
+from millrace.transforms.cleaning import num_before_split
+from millrace.transforms.deduplicate import DUPLICATE_KEY, GAVE_WAY, SUPERSEDED
 from millrace.transforms.encode import LABEL
-from millrace.transforms.split import check_split
+from millrace.transforms.features import FEATURES, IDS
+from millrace.transforms.split import UNKNOWN, check_split
 
 FOLD = "fold"
 """The column of silver that a split by k_fold adds."""
@@ -62,7 +66,8 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
             raise _error("contract.key", "columns with an exact text", found, f"Give {contract.name} a key.")
     check_gold_alone(config, contract)
     check_split(config.split, silver)
-    _check_order(config)
+    _check_rules(config, contract)
+    _check_order(config, contract)
     _check_features(config, silver)
     _check_label(config, silver)
     check_augment(config)
@@ -176,13 +181,44 @@ def _columns_of_gold(config: PipelineConfig) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _check_order(config: PipelineConfig) -> None:
-    """Duplicates go before the split, and so before anything that is fitted on the train split."""
-    first = next((number for number, step in enumerate(config.clean) if statistics_of(step)), len(config.clean))
+def _check_order(config: PipelineConfig, contract: TableContract) -> None:
+    """Duplicates go before the split, and so before anything that is fitted on the train split. And what is looked at in silver,
+    to see that a rule of the split tears nothing apart, is what was split by."""
+    first = num_before_split(config.clean)
     late = [step for step in config.clean[first:] if looks_at_other_rows(step)]
     if late:
         found = f"{late[0].name} after {config.clean[first].name}, which looks at the train split"
         raise ConfigError("config", expected="clean to drop duplicates first", found=found, remedy="Put it before that step.")
+    for step in config.clean[first:]:
+        changed = next((name for name in writes(step) if name in may_be_torn(config, contract)), None)
+        if changed is not None:
+            raise ConfigError(
+                "config",
+                expected="a split by rules and columns that clean does not change after it",
+                found=f"{step.name} of {changed}, after the split",
+                remedy="Split by a copy of the column, which a step of clean with `into` makes.",
+            )
+
+
+def _check_name(config: PipelineConfig, column: str) -> None:
+    """Gold keeps tensors and token ids under the name of what they are made of, beside columns of its own."""
+    others = {LABEL: "the class"} if config.label is not None else {}
+    others |= {IDS: "the fitted ids"} if config.id_features else {}
+    others |= {FEATURES: "the fitted numbers"} if len(config.id_features) < len(config.fitted_features) else {}
+    if column.lower() in others:
+        name, what = column.lower(), others[column.lower()]
+        raise _error("features", f"a column that is not called {name}", "it", f"Gold has {what} there: rename the column.")
+
+
+def _check_rules(config: PipelineConfig, contract: TableContract) -> None:
+    """What a rule has rejected is counted under its name."""
+    label = {f"{config.label.column}_is_no_label", f"{config.label.column}_unseen_in_train"} if config.label else set()
+    own = {DUPLICATE_KEY, SUPERSEDED, GAVE_WAY, UNKNOWN, *label}
+    others = {rule.name for rule in rules_of(contract)} | set(across_rules(contract)) | own
+    for step in config.clean:
+        if step.filter is not None and step.filter.rule in others:
+            found = f"{step.filter.rule}, which is another rule's name"
+            raise _error("clean.filter.rule", "a name of its own", found, "Give it another one.")
 
 
 def _check_features(config: PipelineConfig, silver: TableContract) -> None:
@@ -196,8 +232,8 @@ def _check_features(config: PipelineConfig, silver: TableContract) -> None:
         else:
             for column in feature.columns:
                 checked_type(feature, column, silver)
-        if config.label is not None and isinstance(feature, ScaleFeature | TokenFeature) and feature.column.lower() == LABEL:
-            raise _error("features", f"a column that is not called {LABEL}", "it", "Gold has the class there: rename the column.")
+        if isinstance(feature, ScaleFeature | TokenFeature):
+            _check_name(config, feature.column)
     if config.windows is not None:
         for name in (*config.windows.inputs, config.windows.target):
             if silver.columns[name].type not in (*INTEGERS, *FLOATS):

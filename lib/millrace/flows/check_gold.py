@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from millrace.config.cleaning import fills_forward, looks_at_other_rows
+from millrace.config.cleaning import changes_values, fills_forward, looks_at_other_rows
 from millrace.config.models import PipelineConfig
 from millrace.config.sources import JdbcSource
 from millrace.contracts.table import TableContract
@@ -23,6 +23,12 @@ def check_gold_alone(config: PipelineConfig, contract: TableContract) -> None:
         )
 
 
+def may_be_torn(config: PipelineConfig, contract: TableContract) -> tuple[str, ...]:
+    """The columns whose equal values a rule of the split might put on two sides: none where no two rows are equal in them."""
+    is_key = contract.key is not None and set(contract.key) <= set(config.split.at_risk) and not changes_values(config.clean)
+    return () if is_key else config.split.at_risk
+
+
 def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[str]:
     if contract.upsert:
         yield f"upsert in {contract.name}: a newer row takes the place of one in silver"
@@ -30,8 +36,9 @@ def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[s
         yield f"references in {contract.name}: they name rows of other tables"
     if contract.unique_rules:
         yield f"unique columns in {contract.name}: they are compared with those of other nights in silver"
-    if config.split.groups_at_risk:
-        yield "a rule of split beside groups: that no group is on two sides is seen in silver"
+    torn = may_be_torn(config, contract)
+    if torn:
+        yield f"a rule of split beside {', '.join(torn)}: that none of them is on two sides is seen in silver"
     yield from _steps_that_need_silver(config)
     if contract.evolution.added == "evolve":
         yield f"evolution.added of {contract.name} is evolve: added columns are kept in bronze"

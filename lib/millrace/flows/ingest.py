@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.load import hash_of
+from millrace.config.sources import JdbcSource
 from millrace.contracts.evolution import check_retyped
 from millrace.errors import ConfigError, SourceError
 from millrace.flows import rejects
@@ -178,7 +179,8 @@ def odd_files(context: Context, attempt: books.Attempt) -> dict[str, int]:
     """Says which of tonight's files have changed since another night took them, and whether they are late. How many, by rule."""
     files = attempt.inputs.files
     known = {path for path, _ in taken_by_other_nights(context, attempt.ledger)}
-    changed = [file.path for file in files if file.path in known]
+    is_database = isinstance(context.config.source, JdbcSource)  # which is one address with other rows each night
+    changed = [file.path for file in files if file.path in known and not is_database]
     newest = max(nights_taken(context, attempt.ledger), default="")
     late = [file.path for file in files] if newest > context.run.night else []
     if changed:

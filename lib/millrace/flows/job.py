@@ -24,6 +24,7 @@ from millrace.contracts.table import load_contract
 from millrace.errors import MillraceError, find_in
 from millrace.flows.batches import bound_batches
 from millrace.flows.check import check_pipeline
+from millrace.flows.check_conditions import check_conditions
 from millrace.flows.context import Context, Flow, check_night, make_run
 from millrace.flows.progress import spark_progress
 from millrace.lake.layout import Lake
@@ -111,6 +112,7 @@ class _Job:
         self._closes_spark = spark is None
         self._context: Context | None = None
         self._log_directory: str | None = None
+        self._is_checked = False
 
     def run(self, flow: Flow) -> None:
         """Checks everything that can be checked without touching the lake, then runs the flow."""
@@ -138,12 +140,15 @@ class _Job:
                 raise
 
     def spark(self) -> SparkSession:
-        """The session, opened at the first call."""
+        """The session, opened at the first call, which also has Spark read the pipeline's conditions."""
         assert self._context is not None
         if self._spark is None:
             observe.progress("starting Spark")
             self._spark = open_spark(self._context.run.run_id)
             observe.clear_progress()
+        if not self._is_checked:
+            check_conditions(self._spark, self._context.config, self._context.contract)
+            self._is_checked = True
         bound_batches(self._spark, self._context.config, self._context.contract)
         return self._spark
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from millrace import observe
 from millrace.config.cleaning import looks_at_other_rows
 from millrace.config.load import hash_of
 from millrace.contracts.evolution import check_retyped
@@ -15,6 +17,7 @@ from millrace.contracts.spark import column_conditions
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows import raw_to_gold, rejects
+from millrace.flows.check_gold import may_be_torn
 from millrace.flows.classes import classes_and_unseen
 from millrace.flows.context import Context
 from millrace.flows.fitting import fit
@@ -23,11 +26,22 @@ from millrace.flows.ingest import cached
 from millrace.flows.looking import look_at
 from millrace.flows.near_duplicates import write_signatures
 from millrace.flows.rows import Rows, drop_rules, label_rules, superseded_rows
-from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, leave_standing, sections
+from millrace.flows.scope import (
+    STEP,
+    Scope,
+    all_again,
+    deciding,
+    everything,
+    find_scope,
+    leave_standing,
+    newest_preprocess,
+    sections,
+)
 from millrace.lake import ledger as books
 from millrace.lake import protocol
 from millrace.lake.layout import bronze, gold, rejects_of_gold, rejects_of_pipeline, signatures, silver
 from millrace.lake.read import read_version
+from millrace.lake.views import to_dataset
 from millrace.lake.write import PLAIN, UPDATED, merge_rows, write_nights
 from millrace.quality.across import across_rules
 from millrace.quality.keys import check_disjoint
@@ -72,13 +86,40 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Brings silver, gold and quarantine up to the pinned version of bronze."""
     scope = find_scope(context, attempt)
     if not scope.nights and scope.standing is not None:
+        say_who_waits(context, attempt, scope)
         return leave_standing(context, attempt, scope.standing, _TABLES)
     cleans_anew = context.config.fit.refit == "always" and scope.standing is not None and scope.standing.cleaning is not None
     outcome = None if cleans_anew else preprocess_scope(context, attempt, scope)
     if outcome is None:
         outcome = preprocess_scope(context, attempt, all_again(scope))
+    elif not scope.rebuild:
+        say_who_waits(context, attempt, scope)
     assert outcome is not None
     return outcome
+
+
+def say_who_waits(context: Context, attempt: books.Attempt, scope: Scope) -> None:
+    """Warns of rows in quarantine, of nights that this run leaves as they are, whose partner may have come since."""
+    name = context.config.name
+    before = newest_preprocess(context, attempt.ledger)
+    pinned = {each.table: each.version for each in before.inputs.tables} if before else {}
+    changed = {
+        each.rule: each.table
+        for each in context.contract.references
+        if pinned.get(each.table) not in (None, attempt.input_version(each.table))
+    }
+    version = attempt.ledger.version_of(rejects_of_pipeline(name))
+    if not changed or version is None:
+        return
+    waiting = ds.field("rule").isin(list(changed)) & ~ds.field("_night").isin(list(scope.nights))
+    rejected = to_dataset(context.lake, rejects_of_pipeline(name), version).to_table(columns=["rule", "_night"], filter=waiting)
+    if rejected.num_rows:
+        tables = ", ".join(sorted({changed[rule] for rule in rejected.column("rule").to_pylist()}))
+        night = min(rejected.column("_night").to_pylist())
+        observe.warn(
+            f"preprocess: {rejected.num_rows} rows of other nights are in quarantine for want of a row in {tables}, which has "
+            f"changed since; preprocess with --force --night {night} looks at them again"
+        )
 
 
 def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> books.Outcome | None:
@@ -107,8 +148,9 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         written_silver = write_silver(context, attempt, scope, rows)
         where += write_signatures(attempt, scope, rows, made.signed)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
-    if context.config.split.groups_at_risk:
-        check_disjoint(silver_rows, columns=context.config.split.groups_at_risk, stage=STEP)
+    torn = may_be_torn(context.config, context.contract)
+    if torn:
+        check_disjoint(silver_rows, columns=torn, stage=STEP)
     recount = bool(given_way)
     looked = look_at(context, scope, silver_rows, recount=recount)
     if looked.refit and made.cleaning is not None:

@@ -1,9 +1,10 @@
 """bronze -> the rows of silver and what is rejected: typed, checked, cleaned, deduplicated, split.
 
 The order: types and rules of the contract, the first steps of `clean` as far as they look at one row alone, keys, `clean` up to
-its first step that looks at the train split, the split, the rest of `clean`, the rules again on what cleaning has changed, then
-the rules that look at other rows and tables. Keys come that late because a row that is dropped for itself takes no other's place:
-so nights that are done again together keep what they have kept one after the other.
+its first step that looks at the train split, the split, the rest of `clean`, then values that may stand once only. The label's
+rule, those of references and the contract's again on what cleaning has changed come before keys, or behind `clean` where it
+changes values after them. What may reject a row for itself comes that early because the row then takes no other's place: so
+nights that are done again together keep what they have kept one after the other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import groupby, takewhile
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from millrace.config.cleaning import CleanStep, fills_forward, looks_at_other_rows
+from millrace.config.cleaning import CleanStep, changes_values, fills_forward, looks_at_other_rows
 from millrace.config.models import NumberLabelConfig
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.config.splitting import GivenSplit, KFoldSplit, TimeSplit
@@ -29,20 +30,17 @@ from millrace.lake import ledger as books
 from millrace.lake import log
 from millrace.lake.layout import bronze, silver
 from millrace.lake.read import read_version
-from millrace.quality.across import across_rules, tag_across
+from millrace.quality.across import across_rules, tag_values_twice, tag_without_partners
 from millrace.quality.rules import Rule, rules_of, tag, value_rules
 from millrace.transforms.cast import CAST_FAILED, added_text, cast_columns, raw_text
-from millrace.transforms.cleaning import apply_fitted, apply_run, rules_of_clean, statistics_of
-from millrace.transforms.deduplicate import SUPERSEDED, alike, tag_duplicates, tag_superseded
+from millrace.transforms.cleaning import apply_fitted, apply_run, num_before_split, rules_of_clean, statistics_of
+from millrace.transforms.deduplicate import DUPLICATE_KEY, SUPERSEDED, alike, tag_duplicates, tag_superseded
 from millrace.transforms.identity import with_row_id
 from millrace.transforms.near_duplicates import signatures
 from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_split
 
 _FEW = 20
 """Rows that come to a table of this many times as many are few: they are compared with those that may be alike only."""
-DUPLICATE_KEY = "duplicate_key"
-_ONLY_DROP = ("drop_duplicates", "near_duplicates", "dropna", "filter")
-"""Steps of `clean` that change no value: who met the contract's rules before them does so after them."""
 
 
 class Rows:
@@ -62,17 +60,27 @@ class Rows:
         """One row per bronze row of the scope: the columns of silver; _rule, _reason, _action and _record, NULL for a row that is
         kept."""
         contract, steps = self._context.contract, self._context.config.clean
-        first_fitted = next((number for number, step in enumerate(steps) if statistics_of(step)), len(steps))
+        first_fitted = num_before_split(steps)
         num_alone = len(steps_of_one_row(steps[:first_fitted]))
-        rows = self._with_keys(self._cleaned(self._checked(), steps[:num_alone]))
-        rows = self._split(self._cleaned(rows, steps[num_alone:first_fitted]))
+        rows = self._cleaned(self._checked(), steps[:num_alone])
+        is_as_it_stays = not changes_values(steps[num_alone:])
+        if is_as_it_stays:  # a row that is rejected for itself takes no other's place
+            rows = self._judged(rows)
+        rows = self._split(self._cleaned(self._with_keys(rows), steps[num_alone:first_fitted]))
         rows = self._fitted(rows, steps[first_fitted:])
-        if changes_values(steps):
+        if not is_as_it_stays:
+            rows = self._judged(rows)
+        rows = tag_values_twice(rows, contract=contract, standing=self._standing)
+        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", self._raw())).drop("_raw")
+
+    def _judged(self, rows: DataFrame) -> DataFrame:
+        """The same rows; those that break a rule by the values that `clean` has left are tagged."""
+        contract = self._context.contract
+        if changes_values(self._context.config.clean):
             rows = tag(rows, value_rules(contract))
         rows = tag(rows, label_rules(self._context))
         tables = {each.table: read_pinned(self._context, self._attempt, each.table) for each in contract.references}
-        rows = tag_across(rows, contract=contract, tables=tables, standing=self._standing)
-        return rows.withColumn("_record", F.when(F.col("_action") == "quarantined", self._raw())).drop("_raw")
+        return tag_without_partners(rows, contract=contract, tables=tables)
 
     def _raw(self) -> Column:
         """The text that is kept of a row in quarantine."""
@@ -190,11 +198,6 @@ def may_be_quarantined_later(context: Context) -> bool:
     contract, config = context.contract, context.config
     by_itself = changes_values(config.clean) or label_rules(context) or isinstance(config.split, TimeSplit | GivenSplit)
     return bool(by_itself or across_rules(contract))
-
-
-def changes_values(steps: Sequence[CleanStep]) -> bool:
-    """Whether steps of `clean` may make a value that the contract does not allow."""
-    return any(step.name not in _ONLY_DROP for step in steps)
 
 
 def bronze_rows(context: Context, attempt: books.Attempt, scope: Scope) -> DataFrame:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from millrace.config.cleaning import fills_forward
 from millrace.config.load import hash_of
+from millrace.contracts.types import INTEGERS
 from millrace.errors import LakeError
 from millrace.fit.state import FittedState
 from millrace.flows.context import Context
@@ -45,6 +46,7 @@ def deciding(context: Context) -> list[object]:
     """Those of them that decide which rows silver and gold have. A changed limit alone lets stand what stands."""
     config = context.config
     mode = [list(config.materialize)] if config.only_gold else []
+    casting = ["integers have no fractions"] if any(step.cast and step.cast.type in INTEGERS for step in config.clean) else []
     signing = [SCHEME] if any(step.near_duplicates for step in config.clean) else []
     return [
         *mode,
@@ -58,12 +60,16 @@ def deciding(context: Context) -> list[object]:
         config.windows,
         config.label,
         *signing,
+        *casting,
     ]
 
 
 def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     """The nights of bronze that are not in silver as they are now; all of them where what decides about rows has changed."""
     seen = seen_nights(context, attempt)
+    if not seen:
+        remedy = "`millrace quarantine` shows what was taken out, and why."
+        raise LakeError(STEP, expected=f"a row of {context.config.source.name} that can be read", found="none", remedy=remedy)
     standing = standing_state(context, attempt.ledger)
     if standing is None or standing.sections_hash != hash_of(deciding(context)):
         return everything(seen)
@@ -102,6 +108,8 @@ def seen_nights(context: Context, attempt: books.Attempt) -> dict[str, str]:
 def night_files(uri: str, version: int | None) -> dict[str, str]:
     """For each night of bronze the hash of the names of its files: it changes when the night is ingested again."""
     actions = pa.table(log.open_table(uri, version).get_add_actions(flatten=True))
+    if "min._night" not in actions.column_names:  # no file has a row
+        return {}
     by_night: dict[str, list[str]] = {}
     for path, night, rows in zip(
         *(actions.column(name).to_pylist() for name in ("path", "min._night", "num_records")), strict=True
@@ -112,12 +120,18 @@ def night_files(uri: str, version: int | None) -> dict[str, str]:
     return {night: hash_of(sorted(paths)) for night, paths in sorted(by_night.items())}
 
 
-def standing_state(context: Context, ledger: books.Ledger) -> FittedState | None:
-    """The state of the newest succeeded preprocess of this pipeline."""
+def newest_preprocess(context: Context, ledger: books.Ledger) -> books.Entry | None:
+    """The newest succeeded preprocess of this pipeline."""
     for entry in reversed(ledger.entries):
         if entry.step == STEP and entry.status == "succeeded" and entry.output(gold(context.config.name)) is not None:
-            return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key)
+            return entry
     return None
+
+
+def standing_state(context: Context, ledger: books.Ledger) -> FittedState | None:
+    """The state that it has left."""
+    entry = newest_preprocess(context, ledger)
+    return FittedState.load(context.lake, entry.run.pipeline, entry.run.run_id, entry.step_key) if entry else None
 
 
 def state_of(context: Context, ledger: books.Ledger, version: int) -> FittedState:

@@ -16,21 +16,21 @@ def across_rules(contract: TableContract) -> dict[str, tuple[str, ...]]:
     return {reference.rule: reference.column for reference in contract.references} | contract.unique_rules
 
 
-def tag_across(
-    rows: DataFrame,
-    *,
-    contract: TableContract,
-    tables: Mapping[str, DataFrame],
-    standing: DataFrame | None = None,
-) -> DataFrame:
-    """The same rows; those that break a rule of `across_rules` are tagged as quarantined, rows with a tag are passed over.
-
-    `tables` holds each table that the contract's references name, at the version that the step pinned; `standing` silver's rows
-    of the nights that stay. Applied after duplicates are dropped: two versions of one row are not two rows with one value. A row
-    without a partner goes first: it does not take a value from a row that has one.
-    """
+def tag_without_partners(rows: DataFrame, *, contract: TableContract, tables: Mapping[str, DataFrame]) -> DataFrame:
+    """The same rows; those that break one of the contract's `references` are tagged as quarantined, rows with a tag are passed
+    over. `tables` holds each table that the references name, at the version that the step pinned."""
     for reference in contract.references:
         rows = tag_missing_partner(rows, reference=reference, table=tables[reference.table])
+    return rows
+
+
+def tag_values_twice(rows: DataFrame, *, contract: TableContract, standing: DataFrame | None = None) -> DataFrame:
+    """The same rows; those that break one of the contract's `unique_rules` are tagged as quarantined, rows with a tag are passed
+    over.
+
+    `standing` are silver's rows of the nights that stay. Applied after duplicates are dropped: two versions of one row are not
+    two rows with one value. And after rows without a partner: none of them takes a value from a row that has one.
+    """
     tie_break = list(contract.columns)
     same = list(contract.key or ()) if contract.upsert else []
     for rule, columns in contract.unique_rules.items():

@@ -34,5 +34,5 @@ def check_disjoint(rows: DataFrame, *, columns: Sequence[str], stage: str) -> No
         stage,
         expected=f"each {', '.join(columns)} in one split",
         found=f"{found.count()} in more than one ({listed})",
-        remedy="Split by it (split.key, or split.method: group), or mend the rules of split.test and split.validation.",
+        remedy="Drop duplicates of it in clean, split by something else, or mend the rules of split.test and split.validation.",
     )

@@ -87,4 +87,4 @@ def _all_hold(rules: Sequence[Rule]) -> Column:
 
 
 def _holds(rule: Rule) -> str:
-    return f"coalesce(({rule.condition}\n), false)"
+    return f"coalesce((\n{rule.condition}\n), false)"  # a line of its own, for errors to show

@@ -110,13 +110,13 @@ def _check_duplicates(columns: Sequence[str], later: Sequence[CleanStep]) -> Non
 
 def _refuse_change(step: CleanStep, columns: Collection[str], what: str) -> None:
     """Raises ConfigError where a later step writes one of `columns`; `what` says which they are, and why they must not change."""
-    changed = next((name for name in _writes(step) if name in columns), None)
+    changed = next((name for name in writes(step) if name in columns), None)
     if changed is not None:
         found = f"{step.name} of {changed} after it"
         raise ConfigError("config", expected=f"clean to change {what}", found=found, remedy="Put that step first.")
 
 
-def _writes(step: CleanStep) -> tuple[str, ...]:
+def writes(step: CleanStep) -> tuple[str, ...]:
     """The columns that a step changes."""
     match step.options:
         case FillConfig(columns=columns) | ClipConfig(columns=columns) | WinsorizeConfig(columns=columns):

@@ -84,6 +84,11 @@ def is_text_step(step: CleanStep) -> bool:
     return isinstance(step.options, TextConfig | LanguageConfig | TextQualityConfig | MaskConfig)
 
 
+def num_before_split(steps: Sequence[CleanStep]) -> int:
+    """How many steps are done before rows are split: up to the first that looks at the train split."""
+    return next((number for number, step in enumerate(steps) if statistics_of(step)), len(steps))
+
+
 def rules_of_clean(step: CleanStep) -> tuple[str, ...]:
     """The rules by which a step may drop rows, as they stand in _rule."""
     rules: tuple[str, ...] = ()

@@ -9,6 +9,8 @@ from pyspark.sql import functions as F
 
 from millrace.transforms.identity import encoded
 
+DUPLICATE_KEY = "duplicate_key"
+"""The rule by which a row that comes gives way to an earlier one with its key."""
 SUPERSEDED = "superseded"
 """The rule by which a row that comes gives way to a newer one with its key."""
 GAVE_WAY = "gave_way"

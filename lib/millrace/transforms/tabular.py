@@ -9,6 +9,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from millrace.contracts.types import INTEGERS
+
 WHITE_SPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 )
@@ -55,8 +57,11 @@ def coalesce(rows: DataFrame, *, columns: Sequence[str], into: str) -> DataFrame
 
 def cast_into(rows: DataFrame, *, column: str, type: str, into: str, drop_failed: bool = True) -> DataFrame:
     """A column with another's values in a type; without one it is NULL, or the row is dropped by cast(COLUMN)."""
-    text = F.trim(column) if isinstance(rows.schema[column].dataType, T.StringType) and type != "string" else F.col(column)
+    kind = rows.schema[column].dataType
+    text = F.trim(column) if isinstance(kind, T.StringType) and type != "string" else F.col(column)
     value = text.try_cast(type)
+    if isinstance(kind, T.FractionalType) and type in INTEGERS:  # Spark cuts the fraction off
+        value = F.when(value.cast(kind) == F.col(column), value)
     failed = F.col(column).isNotNull() & value.isNull()
     if drop_failed:
         rows = tag_dropped(rows, failed, rule=f"cast({column})", reason=F.lit(f"{column} is no {type}"))

@@ -1,0 +1,76 @@
+"""Conditions in Spark SQL, of contracts and pipelines: whether Spark understands them, before it is asked of rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import BooleanType, NullType, StructType
+
+from millrace.config.models import PipelineConfig
+from millrace.config.splitting import KFoldSplit
+from millrace.contracts.spark import spark_type
+from millrace.contracts.table import ColumnContract, TableContract
+from millrace.contracts.types import parse_type
+from millrace.errors import ConfigError
+from millrace.flows.check import CONTENT, FOLD, uses_content
+from millrace.transforms.check_cleaning import check_steps
+from millrace.transforms.cleaning import num_before_split
+
+_OF_FILES = ("_source_file", "_night")
+
+Columns = Mapping[str, str]
+"""Name -> type."""
+
+
+def check_conditions(spark: SparkSession, config: PipelineConfig, contract: TableContract) -> None:
+    """Raises ConfigError for the first condition that Spark cannot read, that names a column which is not there when it is asked,
+    or that is not true or false."""
+    for where, condition, columns in _conditions(config, contract):
+        schema = StructType()
+        for name, kind in columns.items():
+            schema = schema.add(name, spark_type(parse_type(kind)))
+        try:  # beside all columns: an aggregate, which is something else alone, is refused too
+            said = spark.createDataFrame([], schema).select("*", F.expr(condition)).schema[-1].dataType
+        except (AnalysisException, ParseException) as error:
+            raise _error(where, contract, f"{condition!r}, of which Spark says: {_in_short(error)}") from None
+        if not isinstance(said, BooleanType | NullType):
+            raise _error(where, contract, f"{condition!r}, which gives a {said.simpleString()}")
+
+
+def _conditions(config: PipelineConfig, contract: TableContract) -> Iterator[tuple[str, str, Columns]]:
+    """Where it stands, the condition, the columns that are there when it is asked."""
+    raw = {name: column.type for name, column in contract.columns.items()} | dict.fromkeys(_OF_FILES, "string")
+    for check in contract.checks:
+        yield f"checks of {contract.name}, {check.rule}", check.expression, raw
+    own, known = {**raw, "row_id": "string"}, contract
+    if uses_content(config):
+        own[CONTENT] = "string"
+        known = contract.model_copy(update={"columns": {**contract.columns, CONTENT: ColumnContract(type="string")}})
+    split = {"split": "string"} | ({FOLD: "int"} if isinstance(config.split, KFoldSplit) else {})
+    num_before = num_before_split(config.clean)
+    for number, step in enumerate(config.clean):
+        if step.filter is not None:
+            made = check_steps(config.clean[:number], known)
+            yield "clean.filter.where", step.filter.where, own | made | (split if number >= num_before else {})
+    for name, rule in (("test", config.split.test), ("validation", config.split.validation)):
+        if rule is not None:
+            yield f"split.{name}.where", rule.where, own | check_steps(config.clean[:num_before], known)
+
+
+def _in_short(error: AnalysisException | ParseException) -> str:
+    """The first sentence or two, without the plan that follows."""
+    text = str(error).strip().splitlines()[0]
+    return re.sub(r"^\[[A-Z_.]+\]\s*", "", re.sub(r"\s*SQLSTATE: \w+.*$", "", text)).rstrip(".")
+
+
+def _error(where: str, contract: TableContract, found: str) -> ConfigError:
+    return ConfigError(
+        "config",
+        expected=f"{where} to be a condition over the columns of {contract.name}, {' and '.join(_OF_FILES)}",
+        found=found,
+        remedy="Mend it there.",
+    )
