@@ -221,7 +221,7 @@ def main(part: str, directory: Path) -> int:
     if part != "summary":
         parts: dict[str, Callable[[], None]] = {
             "prepare": lambda: prepare(directory, NUM_DOCUMENTS),
-            "turns": lambda: take_turns(directory, 2),
+            "turns": lambda: take_turns(directory, 5),
             "stock": lambda: run_stock(directory),
         }
         parts[part]()

@@ -16,13 +16,17 @@ from millrace.transforms.buckets import PAIRS
 from millrace.transforms.comparing import (
     GROUPS,
     LINKS,
+    TO_GROUP,
     components,
     connected,
+    contents_of,
     in_chunks,
+    later_in_groups,
     near_in_chunk,
     near_side_by_side,
     similarities,
     unpacked,
+    with_groups,
 )
 
 SETS = st.sets(st.integers(0, 20), min_size=1)
@@ -93,6 +97,7 @@ def test_chunks_and_pairs_side_by_side_give_the_same_links(pairs_in_chunk: int, 
 def test_nothing_to_compare() -> None:
     chunked, seats = in_chunks(PAIRS.empty_table())
     assert (chunked.num_rows, seats.num_rows) == (0, 0)
+    assert contents_of(PAIRS.empty_table()).num_rows == 0
     assert list(connected(LINKS.empty_table().to_batches())) == []
 
 
@@ -122,3 +127,26 @@ def test_the_least_content_names_a_group() -> None:
 def test_a_long_chain_is_one_component() -> None:
     order = np.random.RandomState(0).permutation(100_000)
     assert not components(order[:-1], order[1:], order.size).any()
+
+
+def test_the_first_of_a_group_stays() -> None:
+    """One that stands before all, else by night, file and row_id; a content without a group has its equals alone."""
+    rows = [
+        (b"a", False, "n2", "f1", "r1"),
+        (b"b", False, "n1", "f2", "r3"),
+        (b"b", False, "n1", "f1", "r4"),
+        (b"b", False, "n1", "f1", "r2"),
+        (b"c", False, "n1", "f0", "r5"),
+        (b"d", False, "n1", "f1", "r7"),
+        (b"d", False, "n1", "f1", "r6"),
+        (b"e", True, None, None, "s1"),
+        (b"f", True, None, None, "s0"),
+        (b"f", False, "n0", "f0", "r0"),
+    ]
+    groups = pa.table([pa.array([b"a", b"b", b"e", b"f"]), pa.array([b"a", b"a", b"e", b"e"])], schema=GROUPS)
+    table = pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=TO_GROUP)
+    for order in ([*range(len(rows))], [*reversed(range(len(rows)))]):
+        found = later_in_groups(with_groups(table.take(order), groups)).to_pydict()
+        later = dict(zip(found["row_id"], found["_kept"], strict=True))
+        assert later == {"r1": "r2", "r3": "r2", "r4": "r2", "r7": "r6", "r0": "s0"}
+    assert later_in_groups(with_groups(table.slice(0, 0), groups.slice(0, 0))).num_rows == 0

@@ -1,7 +1,7 @@
 """The step of `clean` that drops near-duplicates, also of what other nights kept, and the signatures that it leaves for them.
 
-Candidates that the driver can list are listed there: it drops repeated ones, cuts them into chunks that tasks compare, and
-connects those that are near. Above the bound Spark's joins do the same.
+Candidates that the driver can list are listed there: it drops repeated ones, cuts them into chunks that tasks compare, connects
+those that are near and tells which of their rows is the earliest. Above the bound Spark's joins do the same.
 """
 
 from __future__ import annotations
@@ -21,20 +21,29 @@ from millrace.lake import ledger as books
 from millrace.lake.layout import signatures
 from millrace.lake.read import read_version
 from millrace.lake.write import write_nights
-from millrace.transforms.comparing import GROUPS, connected, contents_of, in_chunks
+from millrace.transforms.comparing import (
+    GROUPS,
+    TO_GROUP,
+    connected,
+    contents_of,
+    in_chunks,
+    later_in_groups,
+    with_groups,
+)
 from millrace.transforms.near_duplicates import (
     candidates,
     groups_of,
-    in_pairs,
     later_rows,
     later_rows_by_night,
     links_by_chunk,
     links_by_join,
+    rows_in_pairs,
+    rows_with_standing,
     tag_later,
 )
 
 MAX_LISTED = 1 << 22
-"""Candidates, repeated ones too, that the driver lists: 32 bytes each, and some hundred while they are sorted."""
+"""Candidates, also repeated ones, or rows of them, that the driver lists: 32 bytes each, some hundred while they are sorted."""
 _STORED = ("row_id", "_content", "_bands", "_shingles", "_night")
 _MAX_SENT = 1 << 19
 """Rows of a few dozen bytes that go to every task rather than be shuffled."""
@@ -64,42 +73,53 @@ def drop_near_duplicates(
     """
     with observe.timed("near_duplicates/candidates"):
         pairs = keep(candidates(signed, standing=standing, few=few))
-        listed = pairs.limit(max_listed + 1).toArrow()
+        listed = _listed(pairs, max_listed)
     everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
-    new, old = signed, standing
-    if listed.num_rows > max_listed:
-        groups = groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold))
-    else:
-        groups = _groups_by_driver(everything, listed, config.threshold)
-        contents = contents_of(listed)
-        if contents.num_rows <= _MAX_SENT:
-            numbers = signed.sparkSession.createDataFrame(contents)
-            new = in_pairs(signed, contents=numbers)
-            old = None if standing is None else in_pairs(standing, contents=numbers)
-    with observe.timed("near_duplicates/later"):
+
+    def by_spark(related: DataFrame, groups: DataFrame) -> tuple[DataFrame, int]:
         if by_night:
-            found = later_rows_by_night(new, groups=groups, standing=old, few=few, threshold=config.threshold)
+            found = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
         else:
-            found = later_rows(new, groups=groups, standing=old, few=few)
-        later = keep(found)
-        num_later = later.count()
-    observe.note("near_duplicates", num_candidates=listed.num_rows, num_later=num_later)
+            found = keep(later_rows(related, groups=groups))
+        return found, found.count()
+
+    if listed is None:
+        groups = keep(groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold)))
+        with observe.timed("near_duplicates/later"):
+            later, num_later = by_spark(rows_with_standing(signed, standing=standing, groups=groups, few=few), groups)
+    else:
+        near = _near_ones(everything, listed, config.threshold)
+        with observe.timed("near_duplicates/later"):
+            related = rows_in_pairs(signed, standing=standing, contents=_as_frame(contents_of(listed), everything))
+            chosen = None if by_night else _listed(related.select(*TO_GROUP), max_listed)
+            if chosen is None:
+                later, num_later = by_spark(related, _as_frame(near, everything))
+            else:
+                found = later_in_groups(with_groups(chosen, near))
+                later, num_later = _as_frame(found, everything), found.num_rows
+    observe.note("near_duplicates", num_candidates=pairs.count() if listed is None else listed.num_rows, num_later=num_later)
     return tag_later(rows, later=_sent(later, num_later), config=config)
 
 
-def _groups_by_driver(signed: DataFrame, pairs: pa.Table, threshold: float) -> DataFrame:
-    spark = signed.sparkSession
+def _listed(frame: DataFrame, max_rows: int) -> pa.Table | None:
+    """The rows of a frame; None where there are more."""
+    found = frame.limit(max_rows + 1).toArrow()
+    return found if found.num_rows <= max_rows else None
+
+
+def _near_ones(signed: DataFrame, pairs: pa.Table, threshold: float) -> pa.Table:
+    """GROUPS: the contents of pairs that are near, and what each is connected with."""
     chunked, seats = in_chunks(pairs)
     with observe.timed("near_duplicates/comparison"):
         near = links_by_chunk(
-            signed,
-            pairs=spark.createDataFrame(chunked),
-            seats=_sent(spark.createDataFrame(seats), seats.num_rows),
-            threshold=threshold,
+            signed, pairs=signed.sparkSession.createDataFrame(chunked), seats=_as_frame(seats, signed), threshold=threshold
         ).toArrow()
     with observe.timed("near_duplicates/components"):
-        groups = pa.Table.from_batches(connected(near.to_batches()), GROUPS)
-        return _sent(spark.createDataFrame(groups), groups.num_rows)
+        return pa.Table.from_batches(connected(near.to_batches()), GROUPS)
+
+
+def _as_frame(table: pa.Table, beside: DataFrame) -> DataFrame:
+    return _sent(beside.sparkSession.createDataFrame(table), table.num_rows)
 
 
 def _sent(frame: DataFrame, num_rows: int) -> DataFrame:

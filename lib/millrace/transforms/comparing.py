@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from millrace.transforms.shingles import BITS, BLOCK, Hashes, Places, Shingles
 
-PAIRS_IN_CHUNK = 1 << 14
+PAIRS_IN_CHUNK = 1 << 12
 _SHINGLES_AT_ONCE = 1 << 20
 
 CHUNKED = pa.schema([pa.field("_chunk", pa.int32()), pa.field("left_row", pa.int64()), pa.field("right_row", pa.int64())])
 SEATS = pa.schema([pa.field("_row", pa.int64()), pa.field("_chunk", pa.int32())])
 LINKS = pa.schema([pa.field("left", pa.binary()), pa.field("right", pa.binary())])
+TO_GROUP = ("_content", "_stands", "_night", "_source_file", "row_id")
+IN_GROUPS = ("_group", "_stands", "_night", "_source_file", "row_id")
+LATER = pa.schema([pa.field("row_id", pa.string()), pa.field("_kept", pa.string())])
 GROUPS = pa.schema([pa.field("_content", pa.binary()), pa.field("_group", pa.binary())])
 
 
@@ -135,6 +138,34 @@ def connected(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     roots = components(nodes[:num_links], nodes[num_links:], in_order.size)
     contents = contents.take(pa.array(in_order))
     yield pa.RecordBatch.from_arrays([contents, contents.take(pa.array(roots))], schema=GROUPS)
+
+
+def with_groups(rows: pa.Table, groups: pa.Table) -> pa.Table:
+    """TO_GROUP and GROUPS -> IN_GROUPS: a content without a group is one by itself."""
+    content = rows.column("_content").combine_chunks()
+    place = pc.index_in(content, value_set=groups.column("_content").combine_chunks())
+    group = pc.coalesce(groups.column("_group").combine_chunks().take(place), content)
+    return pa.table([group, *rows.select(TO_GROUP[1:]).columns], names=IN_GROUPS)
+
+
+def later_in_groups(rows: pa.Table) -> pa.Table:
+    """IN_GROUPS, all rows of some groups in any order -> LATER: each new row that is not the first of its group, and that one's
+    row_id.
+
+    First is one that stands, else the earliest by (_night, _source_file, row_id).
+    """
+    group, stands, *names = rows.select(IN_GROUPS).columns
+    keys = pa.table([group.combine_chunks().dictionary_encode().indices, pc.invert(stands), *names], names=IN_GROUPS)
+    order = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in IN_GROUPS])
+    ordered = keys.take(order)
+    codes = ordered.column("_group").to_numpy()
+    begins = np.flatnonzero(np.append(True, codes[1:] != codes[:-1])[: codes.size])
+    is_later = ordered.column("_stands").to_numpy().copy()  # now: is new
+    is_later[begins] = False
+    row_ids = ordered.column("row_id")
+    first = np.repeat(begins, np.diff(np.append(begins, codes.size)))
+    later = np.flatnonzero(is_later)
+    return pa.table([row_ids.take(pa.array(later)), row_ids.take(pa.array(first[later]))], schema=LATER)
 
 
 def components(left: Places, right: Places, num_nodes: int) -> Places:

@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
 from millrace.transforms.buckets import deal, pairs_in_range
-from millrace.transforms.comparing import connected, near_in_chunk, near_side_by_side
+from millrace.transforms.comparing import IN_GROUPS, connected, later_in_groups, near_in_chunk, near_side_by_side
 from millrace.transforms.minhash import MinHash, sign
 from millrace.transforms.near_nights import KEYS, later_by_night
 
@@ -34,6 +34,7 @@ _PAIRS = "left bigint, right bigint, left_row bigint, right_row bigint"
 _LINKS = "left binary, right binary"
 _GROUPS = "_content binary, _group binary"
 _LATER = "row_id string, _kept string"
+_PARTS = 256
 
 
 def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
@@ -106,55 +107,52 @@ def groups_of(links: DataFrame) -> DataFrame:
     return links.repartition(1).mapInArrow(connected, _GROUPS)
 
 
-def in_pairs(signed: DataFrame, *, contents: DataFrame) -> DataFrame:
-    """The rows whose content's number is among `contents` (_number), which goes to every task.
+def rows_in_pairs(new: DataFrame, *, standing: DataFrame | None, contents: DataFrame) -> DataFrame:
+    """Of new rows and those that stand those whose content's number is among `contents` (_number); with _stands,
+    and without _bands.
 
-    Of all new rows and those that stand, no other than those of contents in `candidates` can be later than another or have a
-    later one.
+    No other than those of contents in `candidates` can be later than another, or be the one that stays for another.
     """
-    columns = signed.columns
-    numbered = signed.withColumn("_number", F.xxhash64("_content"))
-    return numbered.join(F.broadcast(contents), on="_number", how="left_semi").select(*columns)
+    rows = new.drop("_bands").withColumn("_stands", F.lit(False))
+    if standing is not None:
+        rows = rows.unionByName(_as_standing(standing).select(*rows.columns))
+    numbered = rows.withColumn("_number", F.xxhash64("_content"))
+    return numbered.join(contents, on="_number", how="left_semi").select(*rows.columns)
 
 
-def later_rows(new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool) -> DataFrame:
-    """One row per new row that has an earlier or standing one in its group: row_id, and _kept, that one's row_id.
-
-    A content without a group is one by itself.
-    """
-    rows = _with_standing(new.drop("_shingles"), groups=groups, standing=standing, few=few)
-    return _later_of(rows.join(groups, on="_content", how="left").withColumn("_group", F.coalesce("_group", "_content")))
-
-
-def later_rows_by_night(
-    new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool, threshold: float
-) -> DataFrame:
-    """The same, as nights that come one by one leave it."""
-    rows = _with_standing(new, groups=groups, standing=standing, few=few)
-    columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
-    together = rows.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
-    in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
-    alone = rows.join(groups, on="_content", how="left_anti").withColumn("_group", F.col("_content"))
-    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(_later_of(alone))
-
-
-def _with_standing(new: DataFrame, *, groups: DataFrame, standing: DataFrame | None, few: bool) -> DataFrame:
-    """New rows, and those that stand and are in a group or have a new row's content."""
+def rows_with_standing(new: DataFrame, *, standing: DataFrame | None, groups: DataFrame, few: bool) -> DataFrame:
+    """New rows, and those that stand and are in a group or have a new row's content; with _stands, and without _bands."""
     rows = new.drop("_bands").withColumn("_stands", F.lit(False))
     if standing is None:
         return rows
     asked = new.select("_content").unionByName(groups.select("_content"))
-    none = F.lit(None).cast("string")
     old = standing.join(F.broadcast(asked) if few else asked, on="_content", how="left_semi")
-    old = old.withColumns({"_night": none, "_source_file": none, "_stands": F.lit(True)})
-    return rows.unionByName(old.select(*rows.columns))
+    return rows.unionByName(_as_standing(old).select(*rows.columns))
 
 
-def _later_of(grouped: DataFrame) -> DataFrame:
-    order = Window.partitionBy("_group").orderBy(F.col("_stands").desc(), "_night", "_source_file", "row_id")
-    rows = grouped.select("row_id", "_night", "_source_file", "_stands", "_group")
-    first = rows.withColumns({"_kept": F.first("row_id").over(order), "_place": F.row_number().over(order)})
-    return first.filter((F.col("_place") > 1) & ~F.col("_stands")).select("row_id", "_kept")
+def _as_standing(rows: DataFrame) -> DataFrame:
+    none = F.lit(None).cast("string")
+    return rows.withColumns({"_night": none, "_source_file": none, "_stands": F.lit(True)})
+
+
+def later_rows(rows: DataFrame, *, groups: DataFrame) -> DataFrame:
+    """One row per new row that has an earlier or standing one in its group: row_id, and _kept, that one's row_id.
+
+    A content without a group is one by itself. The rows are dealt out by their groups, and a task has a part of them in memory.
+    """
+    grouped = rows.join(groups, on="_content", how="left").withColumn("_group", F.coalesce("_group", "_content"))
+    dealt = grouped.select(*IN_GROUPS, F.pmod(F.xxhash64("_group"), F.lit(_PARTS)).alias("_part"))
+    return dealt.groupBy("_part").applyInArrow(later_in_groups, _LATER)
+
+
+def later_rows_by_night(rows: DataFrame, *, groups: DataFrame, threshold: float) -> DataFrame:
+    """The same, as nights that come one by one leave it."""
+    columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
+    together = rows.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
+    in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
+    alone = rows.join(groups, on="_content", how="left_anti")
+    nobody = groups.limit(0)
+    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(later_rows(alone, groups=nobody))
 
 
 def tag_later(rows: DataFrame, *, later: DataFrame, config: NearDuplicatesConfig) -> DataFrame:

@@ -15,11 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from millrace.transforms.buckets import ALL_PAIRS, star
-from millrace.transforms.comparing import components, similarities, unpacked
+from millrace.transforms.comparing import LATER, components, similarities, unpacked
 from millrace.transforms.runs import runs
 
 KEYS = ("_group", "_stands", "_night")
-LATER = pa.schema([pa.field("row_id", pa.string()), pa.field("_kept", pa.string())])
 
 Numbers = NDArray[np.int64]
 

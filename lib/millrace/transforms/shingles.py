@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -78,7 +79,7 @@ def shingle_blocks(texts: pa.Array, *, ngram: int, unit: Unit) -> Iterator[Shing
         return
     offsets = np.frombuffer(offset_bytes, np.int64)[texts.offset : texts.offset + num_texts + 1]
     data = np.frombuffer(data_bytes or b"", np.uint8)
-    hasher = _Hasher()
+    hasher = _hasher()
     first = 0
     while first < num_texts:
         last = int(np.searchsorted(offsets, offsets[first] + _BLOCK_BYTES, side="right")) - 1
@@ -102,6 +103,12 @@ class _Hasher:
             self._powers = _powers(_BASE, num_bytes)
             self._inverse = _powers(pow(_BASE, -1, 1 << 64), num_bytes)
         return self._powers[:num_bytes], self._inverse[:num_bytes]
+
+
+@cache
+def _hasher() -> _Hasher:
+    """The process's: powers are some MiB, and take as long as a tenth of the rest for each batch of texts."""
+    return _Hasher()
 
 
 def _powers(base: int, num: int) -> Hashes:
