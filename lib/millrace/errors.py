@@ -106,6 +106,12 @@ class WireError(Exception):
         super().__init__(error.to_wire())
 
 
+def in_short(text: str) -> str:
+    """The first line of what Spark says of an error, without the error's name and SQLSTATE and without the plan that follows."""
+    first = re.sub(r"\s*SQLSTATE: \w+.*$", "", text.strip().splitlines()[0])
+    return re.sub(r"^\[[A-Z_.]+\]\s*", "", first).rstrip(".")
+
+
 def find_in(text: str) -> MillraceError | None:
     """The first MillraceError that an executor put into `text` with `to_wire`, or None."""
     match = _WIRE.search(text)

@@ -39,6 +39,9 @@ class Split(Section):
         it."""
         return ()
 
+    def _torn_by_rules(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        return columns if self.test or self.validation else ()
+
     def refuse_two_ways(self, others: Mapping[str, str]) -> None:
         """Raises ValueError where a split is made by a rule and, as `others` says for its name, by something else too."""
         for name, rule in (("test", self.test), ("validation", self.validation)):
@@ -64,7 +67,7 @@ class KeyedSplit(Split):
 
     @property
     def at_risk(self) -> tuple[str, ...]:
-        return self.key if self.test or self.validation else ()
+        return self._torn_by_rules(self.key)
 
 
 class HashSplit(KeyedSplit):
@@ -104,7 +107,7 @@ class GroupSplit(Split):
 
     @property
     def at_risk(self) -> tuple[str, ...]:
-        return self.group if self.test or self.validation else ()
+        return self._torn_by_rules(self.group)
 
 
 class StratifiedSplit(KeyedSplit):
@@ -138,7 +141,7 @@ class StratifiedSplit(KeyedSplit):
 
     @property
     def at_risk(self) -> tuple[str, ...]:
-        return (self.column, *super().at_risk) if super().at_risk else ()
+        return self._torn_by_rules((self.column, *self.key))
 
 
 class TimeSplit(Split):

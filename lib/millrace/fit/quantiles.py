@@ -97,8 +97,8 @@ class SketchBuilder:
         bits = np.concatenate([*self._pending, np.zeros(0)]).view(np.int64)
         self._pending = []
         sizes = (bits & 0x7FFF_FFFF_FFFF_FFFF) >> (_ALL_BITS - self._bits)
-        keys, counts = np.unique(np.where(bits < 0, -sizes, sizes), return_counts=True)
-        keys, counts, self._bits = _bounded(*_merged([self._counts, (keys, counts)]), self._bits)
+        each = (np.where(bits < 0, -sizes, sizes), np.ones_like(sizes))
+        keys, counts, self._bits = _bounded(*_merged([self._counts, each]), self._bits)
         self._counts = keys, counts
 
 

@@ -23,7 +23,7 @@ from millrace.training.objective import NUMBER_LOSSES
 from millrace.transforms.check_cleaning import check_steps, writes
 from millrace.transforms.cleaning import num_before_split
 from millrace.transforms.deduplicate import DUPLICATE_KEY, GAVE_WAY, SUPERSEDED
-from millrace.transforms.encode import LABEL
+from millrace.transforms.encode import LABEL, no_label, unseen_in_train
 from millrace.transforms.features import FEATURES, IDS
 from millrace.transforms.split import UNKNOWN, check_split
 
@@ -149,16 +149,22 @@ def silver_contract(config: PipelineConfig, contract: TableContract) -> TableCon
 
     Raises ConfigError for a step of `clean` that does not fit them.
     """
-    if uses_content(config):
-        if config.source.format not in TEXTS:
-            found, remedy = f"the format {config.source.format}", "Name columns with an exact text, or give the contract a key."
-            raise ConfigError("config", expected=f"{CONTENT} with {', '.join(TEXTS)}", found=found, remedy=remedy)
-        contract = contract.model_copy(update={"columns": {**contract.columns, CONTENT: ColumnContract(type="string")}})
+    if uses_content(config) and config.source.format not in TEXTS:
+        found, remedy = f"the format {config.source.format}", "Name columns with an exact text, or give the contract a key."
+        raise ConfigError("config", expected=f"{CONTENT} with {', '.join(TEXTS)}", found=found, remedy=remedy)
+    contract = with_content(config, contract)
     added = check_steps(config.clean, contract)
     if isinstance(config.split, KFoldSplit):
         added = {**added, FOLD: "int"}
     columns = {**contract.columns, **{name: ColumnContract(type=kind) for name, kind in added.items()}}
     return contract.model_copy(update={"columns": columns})
+
+
+def with_content(config: PipelineConfig, contract: TableContract) -> TableContract:
+    """The contract, and CONTENT where the pipeline names it."""
+    if not uses_content(config):
+        return contract
+    return contract.model_copy(update={"columns": {**contract.columns, CONTENT: ColumnContract(type="string")}})
 
 
 def uses_content(config: PipelineConfig) -> bool:
@@ -189,8 +195,9 @@ def _check_order(config: PipelineConfig, contract: TableContract) -> None:
     if late:
         found = f"{late[0].name} after {config.clean[first].name}, which looks at the train split"
         raise ConfigError("config", expected="clean to drop duplicates first", found=found, remedy="Put it before that step.")
+    torn = may_be_torn(config, contract)
     for step in config.clean[first:]:
-        changed = next((name for name in writes(step) if name in may_be_torn(config, contract)), None)
+        changed = next((name for name in writes(step) if name in torn), None)
         if changed is not None:
             raise ConfigError(
                 "config",
@@ -212,7 +219,7 @@ def _check_name(config: PipelineConfig, column: str) -> None:
 
 def _check_rules(config: PipelineConfig, contract: TableContract) -> None:
     """What a rule has rejected is counted under its name."""
-    label = {f"{config.label.column}_is_no_label", f"{config.label.column}_unseen_in_train"} if config.label else set()
+    label = {no_label(config.label.column), unseen_in_train(config.label.column)} if config.label else set()
     own = {DUPLICATE_KEY, SUPERSEDED, GAVE_WAY, UNKNOWN, *label}
     others = {rule.name for rule in rules_of(contract)} | set(across_rules(contract)) | own
     for step in config.clean:

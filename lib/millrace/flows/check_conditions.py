@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from pyspark.errors import AnalysisException, ParseException
@@ -13,10 +12,10 @@ from pyspark.sql.types import BooleanType, NullType, StructType
 from millrace.config.models import PipelineConfig
 from millrace.config.splitting import KFoldSplit
 from millrace.contracts.spark import spark_type
-from millrace.contracts.table import ColumnContract, TableContract
+from millrace.contracts.table import TableContract
 from millrace.contracts.types import parse_type
-from millrace.errors import ConfigError
-from millrace.flows.check import CONTENT, FOLD, uses_content
+from millrace.errors import ConfigError, in_short
+from millrace.flows.check import FOLD, with_content
 from millrace.transforms.check_cleaning import check_steps
 from millrace.transforms.cleaning import num_before_split
 
@@ -36,7 +35,7 @@ def check_conditions(spark: SparkSession, config: PipelineConfig, contract: Tabl
         try:  # beside all columns: an aggregate, which is something else alone, is refused too
             said = spark.createDataFrame([], schema).select("*", F.expr(condition)).schema[-1].dataType
         except (AnalysisException, ParseException) as error:
-            raise _error(where, contract, f"{condition!r}, of which Spark says: {_in_short(error)}") from None
+            raise _error(where, contract, f"{condition!r}, of which Spark says: {in_short(str(error))}") from None
         if not isinstance(said, BooleanType | NullType):
             raise _error(where, contract, f"{condition!r}, which gives a {said.simpleString()}")
 
@@ -46,10 +45,8 @@ def _conditions(config: PipelineConfig, contract: TableContract) -> Iterator[tup
     raw = {name: column.type for name, column in contract.columns.items()} | dict.fromkeys(_OF_FILES, "string")
     for check in contract.checks:
         yield f"checks of {contract.name}, {check.rule}", check.expression, raw
-    own, known = {**raw, "row_id": "string"}, contract
-    if uses_content(config):
-        own[CONTENT] = "string"
-        known = contract.model_copy(update={"columns": {**contract.columns, CONTENT: ColumnContract(type="string")}})
+    known = with_content(config, contract)
+    own = {**raw, **{name: column.type for name, column in known.columns.items()}, "row_id": "string"}
     split = {"split": "string"} | ({FOLD: "int"} if isinstance(config.split, KFoldSplit) else {})
     num_before = num_before_split(config.clean)
     for number, step in enumerate(config.clean):
@@ -59,12 +56,6 @@ def _conditions(config: PipelineConfig, contract: TableContract) -> Iterator[tup
     for name, rule in (("test", config.split.test), ("validation", config.split.validation)):
         if rule is not None:
             yield f"split.{name}.where", rule.where, own | check_steps(config.clean[:num_before], known)
-
-
-def _in_short(error: AnalysisException | ParseException) -> str:
-    """The first sentence or two, without the plan that follows."""
-    text = str(error).strip().splitlines()[0]
-    return re.sub(r"^\[[A-Z_.]+\]\s*", "", re.sub(r"\s*SQLSTATE: \w+.*$", "", text)).rstrip(".")
 
 
 def _error(where: str, contract: TableContract, found: str) -> ConfigError:

@@ -13,7 +13,7 @@ from millrace.errors import QualityError
 from millrace.fit.state import merge_classes
 from millrace.flows.context import Context
 from millrace.flows.scope import STEP, Scope
-from millrace.transforms.encode import class_index
+from millrace.transforms.encode import class_index, unseen_in_train
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Unseen:
     @property
     def rule(self) -> str:
         """The rule that these rows break."""
-        return f"{self.label}_unseen_in_train"
+        return unseen_in_train(str(self.label))
 
     def tag(self, rows: DataFrame) -> DataFrame:
         """The same rows, with those rows tagged."""

@@ -97,7 +97,7 @@ def drop_near_duplicates(
             else:
                 found = later_in_groups(with_groups(chosen, near))
                 later, num_later = _as_frame(found, everything), found.num_rows
-    observe.note("near_duplicates", num_candidates=pairs.count() if listed is None else listed.num_rows, num_later=num_later)
+    observe.note("near_duplicates", num_candidates=None if listed is None else listed.num_rows, num_later=num_later)
     return tag_later(rows, later=_sent(later, num_later), config=config)
 
 

@@ -35,6 +35,7 @@ from millrace.quality.rules import Rule, rules_of, tag, value_rules
 from millrace.transforms.cast import CAST_FAILED, added_text, cast_columns, raw_text
 from millrace.transforms.cleaning import apply_fitted, apply_run, num_before_split, rules_of_clean, statistics_of
 from millrace.transforms.deduplicate import DUPLICATE_KEY, SUPERSEDED, alike, tag_duplicates, tag_superseded
+from millrace.transforms.encode import no_label
 from millrace.transforms.identity import with_row_id
 from millrace.transforms.near_duplicates import signatures
 from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_split
@@ -226,7 +227,7 @@ def label_rules(context: Context) -> tuple[Rule, ...]:
         return ()
     column = quoted(label.column)
     condition = f"{column} IS NOT NULL AND NOT isnan({column})"
-    return (Rule(f"{label.column}_is_no_label", label.column, condition, "the label has no value"),)
+    return (Rule(no_label(label.column), label.column, condition, "the label has no value"),)
 
 
 def drop_rules(context: Context) -> list[str]:

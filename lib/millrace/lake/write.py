@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 from delta.tables import DeltaTable
@@ -12,7 +11,7 @@ from pyspark.sql import DataFrame, DataFrameWriter
 from pyspark.sql import functions as F
 
 from millrace import observe
-from millrace.errors import ContractError
+from millrace.errors import ContractError, in_short
 from millrace.lake import log
 from millrace.lake.ledger import Attempt, TableVersion
 from millrace.lake.versions import USER_METADATA
@@ -98,7 +97,7 @@ def _save(writer: DataFrameWriter, spark_uri: str, table: str) -> None:
         raise ContractError(
             table.partition("/")[0],
             expected=f"columns of the types that {table} has",
-            found=re.sub(r"^\[\w+\]\s*", "", str(error).strip().splitlines()[0]),
+            found=in_short(str(error)),
             remedy="Keep the type, or give the source another name: then all begins anew.",
         ) from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from millrace.errors import MillraceError, QualityError, SourceError
+from millrace.errors import MillraceError, QualityError, SourceError, in_short
 from millrace.observe import mask
 
 _FILE = re.compile(r"\[FAILED_READ_FILE(\.\w+)?\] [^\n]*?reading file (\S+?)\.?(?:\s|$)")
@@ -38,7 +38,7 @@ def explain(text: str) -> MillraceError | None:
         return QualityError(
             "preprocess",
             expected=f"a condition that holds or not for every row, {mask(row.group(3).strip())}",
-            found=f"one for which Spark says {mask(re.sub(r' SQLSTATE.*', '', row.group(2)))}",
+            found=f"one for which Spark says {mask(in_short(row.group(2)))}",
             remedy="Let the condition give NULL there, with try_divide or try_cast.",
         )
     statement = _SQL.search(text)

@@ -54,18 +54,20 @@ def _refuse_marks(names: list[str]) -> None:
     """A name that is no text can stand in no table."""
     strange = [shown(name) for name in names if has_marks(name)]
     if strange:
-        more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""
         remedy = "Rename it, for example with `convmv -f gb18030 -t utf-8`."
-        raise SourceError("ingest", expected="names of files in UTF-8", found=f"{min(strange)}{more}", remedy=remedy)
+        raise SourceError("ingest", expected="names of files in UTF-8", found=_first_of(strange), remedy=remedy)
+
+
+def _first_of(names: list[str]) -> str:
+    return min(names) + (f", and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _refuse(names: list[str], suffixes: tuple[str, ...]) -> None:
     if names:
-        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
         raise SourceError(
             "ingest",
             expected=f"names that end in {', '.join(suffixes)}",
-            found=f"{min(names)}{more}, compressed in a way that is not read",
+            found=f"{_first_of(names)}, compressed in a way that is not read",
             remedy="Unpack what is compressed otherwise, compress it as one of these, or move it out of source.path.",
         )
 

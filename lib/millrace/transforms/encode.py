@@ -10,6 +10,16 @@ from pyspark.sql import functions as F
 LABEL = "label"
 
 
+def no_label(label: str) -> str:
+    """The rule that a row breaks whose label has no value."""
+    return f"{label}_is_no_label"
+
+
+def unseen_in_train(label: str) -> str:
+    """The rule that a row breaks whose class the train split does not have."""
+    return f"{label}_unseen_in_train"
+
+
 def class_index(label: str, classes: Sequence[str]) -> Column:
     """The index of a row's class as int32; NULL for a class that the train split does not have."""
     position = F.array_position(F.array(*[F.lit(name) for name in classes]), F.col(label).cast("string")).cast("int")

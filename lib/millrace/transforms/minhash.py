@@ -23,7 +23,6 @@ SCHEME = "signatures 1"
 """How signatures are made of texts. Another one makes stored ones useless: then all are made anew."""
 _DIGEST_BYTES = 16
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
-_WHOLE_STEPS, _FEW = 3, 6
 
 SIGNED = pa.schema(
     [
@@ -78,16 +77,12 @@ class Banding:
         return self._densified(least.reshape(num_texts, num_bins))
 
     def _densified(self, least: Hashes) -> Hashes:
-        num_bins, num_whole = least.shape[1], 0
-        flat, dense = least.ravel(), least
-        while num_whole < _WHOLE_STEPS and np.count_nonzero(dense == _EMPTY) * _FEW > flat.size:
-            # where many are empty it is faster to ask for all
-            dense = np.where(dense == _EMPTY, least[:, self._donors[num_whole]], dense)
-            num_whole += 1
-        dense = dense.ravel() if num_whole else flat.copy()
-        empty = np.flatnonzero(dense == _EMPTY)
+        num_bins = least.shape[1]
+        flat = least.ravel()
+        dense = flat.copy()
+        empty = np.flatnonzero(flat == _EMPTY)
         bins = empty % num_bins
-        for donors in self._donors[num_whole:]:
+        for donors in self._donors:
             if empty.size == 0:
                 break
             given = flat[empty - bins + donors[bins]]

@@ -35,6 +35,7 @@ _LINKS = "left binary, right binary"
 _GROUPS = "_content binary, _group binary"
 _LATER = "row_id string, _kept string"
 _PARTS = 256
+"""Of the rows: a task has one in memory at a time."""
 
 
 def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
@@ -140,7 +141,10 @@ def later_rows(rows: DataFrame, *, groups: DataFrame) -> DataFrame:
 
     A content without a group is one by itself. The rows are dealt out by their groups, and a task has a part of them in memory.
     """
-    grouped = rows.join(groups, on="_content", how="left").withColumn("_group", F.coalesce("_group", "_content"))
+    return _later_of(rows.join(groups, on="_content", how="left").withColumn("_group", F.coalesce("_group", "_content")))
+
+
+def _later_of(grouped: DataFrame) -> DataFrame:
     dealt = grouped.select(*IN_GROUPS, F.pmod(F.xxhash64("_group"), F.lit(_PARTS)).alias("_part"))
     return dealt.groupBy("_part").applyInArrow(later_in_groups, _LATER)
 
@@ -150,9 +154,8 @@ def later_rows_by_night(rows: DataFrame, *, groups: DataFrame, threshold: float)
     columns = [*KEYS, "_source_file", "row_id", "_content", "_shingles"]
     together = rows.join(groups, on="_content", how="inner").select(*columns).repartition("_group")
     in_order = together.sortWithinPartitions("_group", F.col("_stands").desc(), "_night", "_source_file", "row_id")
-    alone = rows.join(groups, on="_content", how="left_anti")
-    nobody = groups.limit(0)
-    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(later_rows(alone, groups=nobody))
+    alone = rows.join(groups, on="_content", how="left_anti").withColumn("_group", F.col("_content"))
+    return in_order.mapInArrow(partial(later_by_night, threshold=threshold), _LATER).unionByName(_later_of(alone))
 
 
 def tag_later(rows: DataFrame, *, later: DataFrame, config: NearDuplicatesConfig) -> DataFrame:
