@@ -113,9 +113,9 @@ def one_by_one(spark: SparkSession, keep: Keep, rows: list[Row]) -> dict[str, st
     return found
 
 
-@pytest.mark.parametrize("max_listed", [MAX_LISTED, 0])
+@pytest.mark.parametrize("max_listed", [MAX_LISTED, 1000, 0])
 def test_the_earliest_of_a_group_stays_whatever_the_order(spark: SparkSession, keep: Keep, max_listed: int) -> None:
-    """Candidates are listed by the driver, or joined by Spark."""
+    """The driver lists texts and their bands, of some 2,000 bands candidates alone, or nothing: Spark then joins."""
     rows = corpus(40, seed=4)
     expected = expected_of(rows, by_night=False)
     assert 20 < sum(kept is not None for kept in expected.values()) < len(rows) - 20
@@ -165,7 +165,7 @@ def test_tagged_null_and_empty_rows_are_passed_over_and_chains_hold(spark: Spark
     assert found.filter("_source_file = 'z'").first()["_rule"] == "duplicate_key"
 
 
-@pytest.mark.parametrize(("few", "max_listed"), [(False, 0), (True, MAX_LISTED)])
+@pytest.mark.parametrize(("few", "max_listed"), [(False, 0), (False, MAX_LISTED), (True, MAX_LISTED)])
 def test_rows_that_stand_stay_and_take_new_ones(spark: SparkSession, keep: Keep, few: bool, max_listed: int) -> None:
     old = frame_of(
         spark,

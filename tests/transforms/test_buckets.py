@@ -9,22 +9,28 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millrace.transforms.buckets import ALL_PAIRS, DEALT, HUBS, deal, pairs_in_range
+from millrace.transforms.buckets import ALL_PAIRS, DEALT, HUBS, deal, pairs_among, pairs_in_range
 from millrace.transforms.comparing import components
 
-BANDED = pa.schema([("_bands", pa.list_(pa.int64())), ("_number", pa.int64()), ("_row", pa.int64()), ("_new", pa.bool_())])
+BANDED = pa.schema([("_bands", pa.list_(pa.int64())), ("_number", pa.int64()), ("_row", pa.int64()), ("_stands", pa.bool_())])
 
 Banded = tuple[list[int], int, int, bool]
 """Keys, content, row, whether it is new."""
 
 
-def dealt(rows: list[Banded], batch_rows: int) -> pa.Table:
-    """What comes of rows in batches of some size."""
+def banded(rows: list[Banded], batch_rows: int) -> pa.Table:
+    """The rows in batches of some size."""
+    stored = [(keys, content, row, not is_new) for keys, content, row, is_new in rows]
     batches = [
-        pa.record_batch([pa.array(column) for column in zip(*rows[first : first + batch_rows], strict=True)], schema=BANDED)
+        pa.record_batch([pa.array(column) for column in zip(*stored[first : first + batch_rows], strict=True)], schema=BANDED)
         for first in range(0, len(rows), batch_rows)
     ]
-    return pa.Table.from_batches(deal(batches), DEALT)
+    return pa.Table.from_batches(batches, BANDED)
+
+
+def dealt(rows: list[Banded], batch_rows: int) -> pa.Table:
+    """What comes of rows in batches of some size."""
+    return pa.Table.from_batches(deal(banded(rows, batch_rows).to_batches()), DEALT)
 
 
 def paired(rows: list[Banded], batch_rows: int = 10_000) -> list[tuple[int, int, int, int]]:
@@ -64,9 +70,9 @@ def test_a_bucket_gives_each_pair_with_something_new_once(rows: list[tuple[int, 
     by_content: dict[int, set[int]] = {}
     for (content, _, _), keys in keys_of.items():
         by_content.setdefault(content, set()).update(keys)
-    banded = [(sorted(by_content[content]), content, row, is_new) for content, row, is_new in keys_of]
-    is_new = {content for _, content, _, new in banded if new}
-    of_content = Counter(content for _, content, _, _ in banded)
+    texts = [(sorted(by_content[content]), content, row, is_new) for content, row, is_new in keys_of]
+    is_new = {content for _, content, _, new in texts if new}
+    of_content = Counter(content for _, content, _, _ in texts)
     expected = {
         (left, right, left * 10, right * 10)
         for left, keys in by_content.items()
@@ -74,7 +80,9 @@ def test_a_bucket_gives_each_pair_with_something_new_once(rows: list[tuple[int, 
         if left < right and keys & others and {left, right} & is_new
     }
     itself = [(content, content, content * 10, content * 10) for content in is_new if of_content[content] > 1]
-    found = paired(banded, batch_rows=5)
+    found = paired(texts, batch_rows=5)
+    together = [tuple(row.values()) for row in pairs_among(banded(texts, batch_rows)).to_pylist()]
+    assert together == sorted(set(found))
     assert sorted(pair for pair in found if pair[0] == pair[1]) == sorted(itself)
     found = [pair for pair in found if pair[0] != pair[1]]
     assert set(found) == expected

@@ -1,7 +1,8 @@
 """The step of `clean` that drops near-duplicates, also of what other nights kept, and the signatures that it leaves for them.
 
-Candidates that the driver can list are listed there: it drops repeated ones, cuts them into chunks that tasks compare, connects
-those that are near and tells which of their rows is the earliest. Above the bound Spark's joins do the same.
+Texts whose bands the driver can list are paired there, and it tells which rows of a group are later. Of more texts it lists
+the candidates: it drops repeated ones, cuts them into chunks that tasks compare and connects those that are near. Where it cannot
+list these either, Spark's joins do the same.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from millrace.lake import ledger as books
 from millrace.lake.layout import signatures
 from millrace.lake.read import read_version
 from millrace.lake.write import write_nights
+from millrace.transforms.buckets import pairs_among
 from millrace.transforms.comparing import (
     GROUPS,
-    TO_GROUP,
     connected,
     contents_of,
     in_chunks,
     later_in_groups,
+    of_contents,
     with_groups,
 )
 from millrace.transforms.near_duplicates import (
@@ -40,10 +42,11 @@ from millrace.transforms.near_duplicates import (
     rows_in_pairs,
     rows_with_standing,
     tag_later,
+    texts,
 )
 
 MAX_LISTED = 1 << 22
-"""Candidates, also repeated ones, or rows of them, that the driver lists: 32 bytes each, some hundred while they are sorted."""
+"""Bands of texts, or candidates, also repeated ones, that the driver lists: some hundred bytes each while they are sorted."""
 _STORED = ("row_id", "_content", "_bands", "_shingles", "_night")
 _MAX_SENT = 1 << 19
 """Rows of a few dozen bytes that go to every task rather than be shuffled."""
@@ -72,33 +75,34 @@ def drop_near_duplicates(
     order nor on their partitions, nor on `few` (few rows come to many that stand) and `max_listed`.
     """
     with observe.timed("near_duplicates/candidates"):
-        pairs = keep(candidates(signed, standing=standing, few=few))
-        listed = _listed(pairs, max_listed)
-    everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
-
-    def by_spark(related: DataFrame, groups: DataFrame) -> tuple[DataFrame, int]:
-        if by_night:
-            found = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
+        banded = texts(signed, standing=standing, few=few)
+        together = None
+        if (standing is None or few) and signed.count() * config.shape[0] <= max_listed:
+            together = banded.toArrow() if standing is None else _listed(banded, max_listed)
+        if together is None:
+            pairs = keep(candidates(banded))
+            listed = _listed(pairs, max_listed)
         else:
-            found = keep(later_rows(related, groups=groups))
-        return found, found.count()
-
+            listed = pairs_among(together)
+    everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
     if listed is None:
         groups = keep(groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold)))
-        with observe.timed("near_duplicates/later"):
-            later, num_later = by_spark(rows_with_standing(signed, standing=standing, groups=groups, few=few), groups)
+        related = rows_with_standing(signed, standing=standing, groups=groups, few=few)
     else:
         near = _near_ones(everything, listed, config.threshold)
-        with observe.timed("near_duplicates/later"):
-            related = rows_in_pairs(signed, standing=standing, contents=_as_frame(contents_of(listed), everything))
-            chosen = None if by_night else _listed(related.select(*TO_GROUP), max_listed)
-            if chosen is None:
-                later, num_later = by_spark(related, _as_frame(near, everything))
+        groups = _as_frame(near, everything)
+        contents = contents_of(listed)
+        related = rows_in_pairs(signed, standing=standing, contents=_as_frame(contents, everything))
+    with observe.timed("near_duplicates/later"):
+        if together is None or by_night:
+            if by_night:
+                later = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
             else:
-                found = later_in_groups(with_groups(chosen, near))
-                later, num_later = _as_frame(found, everything), found.num_rows
-    observe.note("near_duplicates", num_candidates=None if listed is None else listed.num_rows, num_later=num_later)
-    return tag_later(rows, later=_sent(later, num_later), config=config)
+                later = keep(later_rows(related, groups=groups))
+            later = _sent(later, later.count())
+        else:
+            later = _as_frame(later_in_groups(with_groups(of_contents(together, contents), near)), everything)
+    return tag_later(rows, later=later, config=config)
 
 
 def _listed(frame: DataFrame, max_rows: int) -> pa.Table | None:

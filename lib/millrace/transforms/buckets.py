@@ -1,7 +1,8 @@
 """Pairs of texts that share a band, on NumPy and Arrow. No Spark.
 
-Bands travel packed: a row of a shuffle holds thousands of them, not one. They are dealt out by the upper bits of their keys, so
-that a task has one of 64 ranges of keys in memory at a time: 6 bytes for each text that there is, with 16 bands.
+Where one machine has room for the bands of all texts, it pairs them at once. Else they travel packed: a row of a shuffle holds
+thousands of them, not one. They are dealt out by the upper bits of their keys, so that a task has one of 64 ranges of keys in
+memory at a time: 6 bytes for each text that there is, with 16 bands.
 
 A bucket is what has one key. One of up to 64 distinct contents gives all its pairs. A bigger one, which is a family of nearly
 equal texts more often than not, gives each content's pairs with 16 of them: enough to connect the family, and linear in its size.
@@ -13,6 +14,7 @@ new rows' first key: who asks which rows can be later ones than others needs to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,95 +27,114 @@ HUBS = 16
 _RANGE_BITS = 6
 _PAIRS_AT_ONCE = 200_000
 
+BANDED = ("_bands", "_number", "_row", "_stands")
+"""Of a text: its keys, its content and its row as numbers, whether it stands."""
 DEALT = pa.schema([pa.field("_range", pa.int32()), pa.field("_entries", pa.binary())])
 PAIRS = pa.schema([pa.field(name, pa.int64()) for name in ("left", "right", "left_row", "right_row")])
 _ENTRY = np.dtype([("key", "<i8"), ("content", "<i8"), ("row", "<i8"), ("is_new", "?"), ("is_first", "?")])
 """is_first: the row is new, and the key the first of its own."""
 
-Entries = NDArray[np.void]
+_LOW = (1 << 32) - 1
+
 Numbers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 def deal(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of (bands, content, row, is_new), a list of keys and two numbers a text -> DEALT: the entries of each range."""
+    """Batches of BANDED -> DEALT: the entries of each range."""
     for batch in batches:
-        bands = batch.column(0)
-        counts = np.diff(bands.offsets.to_numpy())
-        keys = bands.flatten().to_numpy()
-        ranges = keys.view(np.uint64) >> np.uint64(64 - _RANGE_BITS)
-        order = np.argsort(ranges.astype(np.uint8), kind="stable")
+        keys, counts, texts = _texts(batch)
         entries = np.empty(keys.size, _ENTRY)
-        entries["key"] = keys[order]
-        entries["content"] = np.repeat(batch.column(1).to_numpy(), counts)[order]
-        entries["row"] = np.repeat(batch.column(2).to_numpy(), counts)[order]
-        is_new = batch.column(3).to_numpy(zero_copy_only=False)
-        entries["is_new"] = np.repeat(is_new, counts)[order]
-        is_first = np.zeros(keys.size, bool)
-        is_first[(np.cumsum(counts) - counts)[is_new & (counts > 0)]] = True
-        entries["is_first"] = is_first[order]
-        sizes = np.bincount(ranges.astype(np.int64), minlength=1 << _RANGE_BITS)
+        entries["key"] = keys
+        for name, values in zip(("content", "row", "is_new"), texts, strict=True):
+            entries[name] = np.repeat(values, counts)
+        entries["is_first"] = False
+        entries["is_first"][(np.cumsum(counts) - counts)[texts[2] & (counts > 0)]] = True
+        ranges = (keys.view(np.uint64) >> np.uint64(64 - _RANGE_BITS)).astype(np.uint8)
+        sizes = np.bincount(ranges, minlength=1 << _RANGE_BITS)
         ends = np.append(0, np.cumsum(sizes)) * _ENTRY.itemsize
-        data = entries.tobytes()
+        data = entries[np.argsort(ranges, kind="stable")].tobytes()
         some = np.flatnonzero(sizes)
         packed = [data[ends[number] : ends[number + 1]] for number in some]
         yield pa.RecordBatch.from_arrays([pa.array(some, pa.int32()), pa.array(packed, pa.binary())], schema=DEALT)
 
 
 def pairs_in_range(dealt: pa.Table) -> pa.Table:
-    """The rows of DEALT of one range -> each pair of contents that share a key, once, as PAIRS: left < right; and left = right of
-    new contents that several rows have, of which a first key lies in the range.
+    """The rows of DEALT of one range -> PAIRS: each pair of contents that share a key in it, once, left < right; and left = right
+    of new contents that several rows have, of which a first key lies in it.
 
     Pairs of contents of which neither is new are left out.
     """
     entries = np.frombuffer(b"".join(dealt.column("_entries").to_pylist()), _ENTRY)
-    contents, is_repeated = _contents(entries)
-    pairs = np.concatenate([_with_themselves(contents[is_repeated]), *_pairs(contents)])
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    pairs = pairs[order]
-    pairs = pairs[np.append(True, (pairs[1:, :2] != pairs[:-1, :2]).any(axis=1))] if len(pairs) else pairs
-    return pa.table(list(pairs.T.copy()), schema=PAIRS)
+    contents, codes = _contents(*(np.ascontiguousarray(entries[name]) for name in ("content", "row", "is_new", "is_first")))
+    return _pairs_of(np.ascontiguousarray(entries["key"]), codes, contents)
 
 
-def _contents(entries: Entries) -> tuple[Entries, NDArray[np.bool_]]:
-    """One entry per key and content, sorted by them: of its rows' the least number, and whether one of them is new. And whether
-    it is a new row's first key that other rows of the content have too.
+def pairs_among(texts: pa.Table) -> pa.Table:
+    """The same of all texts that there are, in a table that has BANDED."""
+    chosen = texts.select(BANDED)
+    batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in chosen.columns], schema=chosen.schema)
+    keys, counts, (content, row, is_new) = _texts(batch)
+    contents, codes = _contents(content, row, is_new, is_new & (counts > 0))
+    return _pairs_of(keys, np.repeat(codes, counts), contents)
 
-    Keys that only one row has, which most are, are left out.
-    """
-    keys = np.ascontiguousarray(entries["key"])
+
+def _texts(banded: pa.RecordBatch) -> tuple[Numbers, Numbers, tuple[Numbers, Numbers, Flags]]:
+    """Keys of all texts, one after the other; how many each has; its content, its row, whether it is new."""
+    bands, content, row, stands = banded.columns
+    counts = np.diff(bands.offsets.to_numpy())
+    is_new = ~stands.to_numpy(zero_copy_only=False)
+    return bands.flatten().to_numpy(), counts, (content.to_numpy(), row.to_numpy(), is_new)
+
+
+class _Contents(NamedTuple):
+    """Distinct contents, in the order of their numbers."""
+
+    number: Numbers
+    row: Numbers
+    """Of its rows' numbers the least."""
+    is_new: Flags
+    is_repeated: Flags
+    """It is new, and several rows have it."""
+
+
+def _contents(number: Numbers, row: Numbers, is_new: Flags, is_first: Flags) -> tuple[_Contents, Numbers]:
+    """The contents of entries or texts, and the place among them of each entry's."""
+    numbers, codes = np.unique(number, return_inverse=True)
+    least = np.full(numbers.size, np.iinfo(np.int64).max)
+    most = np.full(numbers.size, np.iinfo(np.int64).min)
+    np.minimum.at(least, codes, row)
+    np.maximum.at(most, codes, row)
+    new, first = (np.bincount(codes[marked], minlength=numbers.size) > 0 for marked in (is_new, is_first))
+    return _Contents(numbers, least, new, first & (least != most)), codes
+
+
+def _pairs_of(keys: Numbers, codes: Numbers, contents: _Contents) -> pa.Table:
+    """PAIRS of the contents, given by their places, that share a key; and of those that are repeated with themselves."""
+    itself = np.flatnonzero(contents.is_repeated)
+    packed = np.concatenate([itself << 32 | itself, *_pairs(keys, codes, contents.is_new)])
+    both = np.unique(packed)
+    left, right = both >> 32, both & _LOW
+    columns = [contents.number[left], contents.number[right], contents.row[left], contents.row[right]]
+    return pa.table(columns, schema=PAIRS)
+
+
+def _pairs(keys: Numbers, codes: Numbers, is_new: Flags) -> Iterator[Numbers]:
+    """Pairs of places, left above, right below: (pairs,). Of keys that only one entry has, which most are, there is none."""
     order = np.argsort(keys)
     keys = keys[order]
     begins = np.append(True, keys[1:] != keys[:-1])[: keys.size]
-    is_alone = begins & np.append(begins[1:], True)[: keys.size]
-    entries = entries[order[~is_alone]]
-    entries = entries[np.lexsort((entries["row"], entries["content"], entries["key"]))]
-    key, content = entries["key"], entries["content"]
-    starts = np.flatnonzero(np.append(True, (key[1:] != key[:-1]) | (content[1:] != content[:-1]))[: entries.size])
-    found = entries[starts]
-    if starts.size == 0:
-        return found, np.zeros(0, bool)
-    for name in ("is_new", "is_first"):
-        found[name] = np.logical_or.reduceat(entries[name], starts)
-    return found, found["is_first"] & (np.diff(np.append(starts, entries.size)) > 1)
-
-
-def _with_themselves(contents: Entries) -> NDArray[np.int64]:
-    """(contents, 4): the columns of PAIRS."""
-    return np.stack([contents[name] for name in ("content", "content", "row", "row")], axis=1)
-
-
-def _pairs(contents: Entries) -> Iterator[NDArray[np.int64]]:
-    """(pairs, 4): the columns of PAIRS."""
-    key, content, row, is_new = (np.ascontiguousarray(contents[name]) for name in ("key", "content", "row", "is_new"))
-    starts = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: key.size])
-    sizes = np.diff(np.append(starts, key.size))
+    is_shared = ~(begins & np.append(begins[1:], True)[: keys.size])
+    entries = np.unique(np.cumsum(begins)[is_shared] << 32 | codes[order[is_shared]])  # by bucket, by place, each once
+    bucket, code = entries >> 32, entries & _LOW
+    starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1])[: bucket.size])
+    sizes = np.diff(np.append(starts, bucket.size))
     for size in np.unique(sizes[sizes > 1]).tolist():
         left, right = np.triu_indices(size, 1, size) if size <= ALL_PAIRS else star(size)
         for start in _chunks(starts[sizes == size], left.size):
-            lefts, rights = (start[:, None] + left).ravel(), (start[:, None] + right).ravel()
+            lefts, rights = (code[(start[:, None] + side).ravel()] for side in (left, right))
             wanted = is_new[lefts] | is_new[rights]
-            lefts, rights = lefts[wanted], rights[wanted]
-            yield np.stack([content[lefts], content[rights], row[lefts], row[rights]], axis=1)
+            yield lefts[wanted] << 32 | rights[wanted]
 
 
 def star(size: int) -> tuple[Numbers, Numbers]:

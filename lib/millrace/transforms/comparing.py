@@ -35,6 +35,12 @@ def contents_of(pairs: pa.Table) -> pa.Table:
     return pa.table([np.unique(np.concatenate(both))], names=["_number"])
 
 
+def of_contents(texts: pa.Table, contents: pa.Table) -> pa.Table:
+    """Those of texts (_number, the columns of TO_GROUP) that have one of the contents; the columns of TO_GROUP."""
+    wanted = pc.is_in(texts.column("_number"), value_set=contents.column("_number").combine_chunks())
+    return texts.select(TO_GROUP).filter(wanted)
+
+
 def in_chunks(pairs: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Pairs of contents as PAIRS, in any order and any number of times -> those of two, each once, by chunk, as CHUNKED, and
     SEATS: which rows (as numbers) each chunk needs."""

@@ -23,8 +23,8 @@ from pyspark.sql.types import StringType
 
 from millrace.config.near_duplicates import NearDuplicatesConfig
 from millrace.errors import ContractError
-from millrace.transforms.buckets import deal, pairs_in_range
-from millrace.transforms.comparing import IN_GROUPS, connected, later_in_groups, near_in_chunk, near_side_by_side
+from millrace.transforms.buckets import BANDED, deal, pairs_in_range
+from millrace.transforms.comparing import IN_GROUPS, TO_GROUP, connected, later_in_groups, near_in_chunk, near_side_by_side
 from millrace.transforms.minhash import MinHash, sign
 from millrace.transforms.near_nights import KEYS, later_by_night
 
@@ -60,22 +60,29 @@ def signatures(rows: DataFrame, *, config: NearDuplicatesConfig) -> DataFrame:
     return texts.mapInArrow(partial(sign, minhash=minhash), SIGNATURES)
 
 
-def candidates(new: DataFrame, *, standing: DataFrame | None, few: bool) -> DataFrame:
+def texts(new: DataFrame, *, standing: DataFrame | None, few: bool) -> DataFrame:
+    """One row per new row and per row that stands, with `few` of those alone that share a band with a new one, and one row per
+    such band: _bands; _number and _row, the content and the row as 64-bit numbers; _stands; and what TO_GROUP names.
+    """
+    rows = new.withColumn("_stands", F.lit(False))
+    if standing is not None:
+        if few:
+            keys = new.select(F.explode("_bands").alias("_key")).distinct()
+            standing = standing.select("row_id", "_content", F.explode("_bands").alias("_key"))
+            standing = standing.join(F.broadcast(keys), on="_key", how="left_semi").withColumn("_bands", F.array("_key"))
+        rows = rows.unionByName(_as_standing(standing), allowMissingColumns=True)
+    return rows.select("_bands", _content_number(), _row_number(), *TO_GROUP)
+
+
+def candidates(texts: DataFrame) -> DataFrame:
     """One row per pair of contents that share a band, of which one at least is new: left and right, the contents as 64-bit
     numbers, left_row and right_row, the number of a row that has each. A pair may come more than once. A new content that
     several rows have is paired with itself.
 
     Two contents with one number, by a chance of 2**-64, are one here: the other's pairs are not found.
     """
-    banded = new.select("_bands", _content_number(), _row_number(), F.lit(True).alias("_new"))
-    if standing is not None:
-        old = standing
-        if few:
-            keys = new.select(F.explode("_bands").alias("_key")).distinct()
-            old = standing.select("row_id", "_content", F.explode("_bands").alias("_key"))
-            old = old.join(F.broadcast(keys), on="_key", how="left_semi").withColumn("_bands", F.array("_key"))
-        banded = banded.unionByName(old.select("_bands", _content_number(), _row_number(), F.lit(False).alias("_new")))
-    return banded.mapInArrow(deal, _DEALT).groupBy("_range").applyInArrow(pairs_in_range, _PAIRS)
+    dealt = texts.select(*BANDED).mapInArrow(deal, _DEALT)
+    return dealt.groupBy("_range").applyInArrow(pairs_in_range, _PAIRS)
 
 
 def links_by_chunk(signed: DataFrame, *, pairs: DataFrame, seats: DataFrame, threshold: float) -> DataFrame:
