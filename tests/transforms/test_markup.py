@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from millrace.transforms import markup
 from millrace.transforms.markup import main_text, without_tags
+from tests.transforms.real_texts import data_folder
 
 STORY = "The mill stands by the river, and has done so for three hundred years, as the people of the town like to tell. "
 PAGE = f"""<!DOCTYPE html><html><head><title>Mill</title><style>p {{color: red}}</style>
@@ -93,12 +96,15 @@ def test_bombs_take_bounded_time(bomb: str) -> None:
     assert time.monotonic() - started < 30.0
 
 
-def test_pages_of_a_crawl() -> None:
-    from tests.transforms.real_texts import data_folder
-
-    folder = data_folder("webcrawl_samples")
-    paths = [
-        path for path in sorted(Path(folder).rglob("*")) if path.suffix in (".warc", ".html") and path.stat().st_size < 10**6
-    ]
-    pages = [path.read_bytes().decode("utf-8", "replace") for path in paths[:3]]
-    assert [main_text(page) == main_text(page) for page in pages] == [True] * len(pages)
+def test_a_page_of_a_crawl_against_the_crawls_own_text() -> None:
+    """Common Crawl has made a text of the same page by itself: all of it, navigation too."""
+    folder = Path(data_folder("webcrawl_samples"), "commoncrawl")
+    record = gzip.decompress((folder / "whirlwind.warc.gz").read_bytes()).decode()
+    found = main_text(record[record.index("<!DOCTYPE html>") :])
+    whole = gzip.decompress((folder / "whirlwind.warc.wet.gz").read_bytes()).decode()
+    story = whole[whole.index("Escopete ye un municipio") : whole.index("Administración[editar")].strip()
+    assert len(story) > 600 and story in found
+    for around in ("Politica de privacidat", "Declaración de cookies", "Versión ta mobils", "Sobre Biquipedia"):
+        assert around in whole and around not in found
+    words = set(re.findall(r"\w+", whole))
+    assert [word for word in re.findall(r"\w+", found) if word not in words] == []

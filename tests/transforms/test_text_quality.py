@@ -75,8 +75,8 @@ def test_words_sentences_and_paragraphs() -> None:
             {"min_alphabetic_words": 0.5},
             *("gopher_alphabetic_words", "0.333 of the words have a letter, at least 0.5 wanted"),
         ),
-        ("The mill of", "the mill", {"min_stop_words": 2}, "gopher_stop_words", "1 stop words, at least 2 wanted"),
-        ("今天", "a b", {"min_stop_words": 1}, "gopher_stop_words", "0 stop words, at least 1 wanted"),
+        ("The mill of", "the mill, the", {"min_stop_words": 2}, "gopher_stop_words", "1 different stop words, at least 2 wanted"),
+        ("今天", "a b", {"min_stop_words": 1}, "gopher_stop_words", "0 different stop words, at least 1 wanted"),
         (
             *("a\nb\na", "a\na\na"),
             {"max_duplicate_lines": 0.5},
@@ -152,6 +152,12 @@ def test_shares_of_ngrams_are_those_of_a_plain_count(words: list[str], n: int) -
         ("Please switch JavaScript on to read.", {}, ""),
         ("Please switch JavaScript on to read.", {"javascript": False}, "Please switch JavaScript on to read."),
         ("one two three four five", {"terminal_punctuation": False}, "one two three four five"),
+        ("This site, by the way, uses Cookies.", {}, ""),
+        ("This site, by the way, uses Cookies.", {"policies": False}, "This site, by the way, uses Cookies."),
+        ("The mill[edit] is old[citation needed] and small.[1][]", {}, "The mill is old and small."),
+        ("It is number [1] of the list.", {"citations": False}, "It is number [1] of the list."),
+        ("one two three four " + "x" * 1000 + ".", {}, ""),
+        ("one two three four " + "x" * 1000 + ".", {"max_word_length": None}, "one two three four " + "x" * 1000 + "."),
         ("", {}, ""),
     ],
 )
@@ -171,6 +177,7 @@ def test_lines_that_c4_keeps(text: str, options: dict[str, Any], expected: str) 
         ("A Darn b. C. D.", {"bad_words": ("darn",)}, ("c4_bad_words", "a bad word at character 2")),
         ("A darning b. C. D.", {"bad_words": ("darn",)}, None),
         ("一二坏词三。四。五。", {"bad_words": ("坏词",)}, ("c4_bad_words", "a bad word at character 2")),
+        ("今天天气怎么样?我觉得非常好!是吗?", {}, None),  # half-width marks, as some pages write them
         ("lorem ipsum {", {"lorem_ipsum": False, "curly_bracket": False, "min_sentences": None}, None),
     ],
 )

@@ -104,7 +104,7 @@ class GopherConfig(Section):
     min_alphabetic_words: Fraction | None = 0.8
     """Share of words with a letter in them."""
     min_stop_words: int | None = Field(default=2, ge=0)
-    """How often one of `stop_words` stands in the text."""
+    """How many of `stop_words` stand in the text."""
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
     max_duplicate_lines: Fraction | None = 0.3
     max_duplicate_paragraphs: Fraction | None = 0.3
@@ -123,8 +123,14 @@ class C4Config(Section):
     """Lines stay that end with a mark that ends a sentence, also a Chinese one, or with a closing quotation mark."""
     min_words_per_line: int | None = Field(default=5, ge=0)
     """Lines with fewer words go; each Han character or kana is a word."""
+    max_word_length: int | None = Field(default=1000, gt=0)
+    """Lines with a longer word go. This and the next but one: as TensorFlow Datasets builds C4."""
     javascript: bool = True
     """Lines with the word Javascript go."""
+    policies: bool = True
+    """Lines that speak of terms of use, a privacy or cookie policy, or the use of cookies go."""
+    citations: bool = True
+    """Wikipedia's marks ([1], [edit], [citation needed]) go from lines."""
     min_sentences: int | None = Field(default=3, ge=0)
     """Pages with fewer sentences are dropped. The paper's first version said 5."""
     lorem_ipsum: bool = True

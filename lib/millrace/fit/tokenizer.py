@@ -51,14 +51,14 @@ def sample_texts(rows: DataFrame, *, column: str, max_rows: int, max_bytes: int,
 
 
 def first_texts(texts: pa.ChunkedArray, *, max_rows: int, max_bytes: int) -> list[str]:
-    """The first texts, as many as fit both limits; a first one that does not fit is cut at a character."""
+    """The first texts, as many as fit both limits; the one that reaches the limit of bytes is cut at a character."""
     chosen: list[str] = []
     left = max_bytes
     for chunk in texts.chunks:
         for text in texts_of(chunk):
-            data = text.encode()
-            if len(chosen) == max_rows or (len(data) > left and chosen):
+            if len(chosen) == max_rows or left <= 0:
                 return chosen
+            data = text.encode()
             chosen.append(data[:left].decode(errors="ignore"))
             left -= len(data)
     return chosen

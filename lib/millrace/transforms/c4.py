@@ -9,6 +9,8 @@ from millrace.config.texts import C4Config
 from millrace.transforms.gopher import Broken
 from millrace.transforms.words import CJK, TERMINAL, lines_of, num_sentences, words_of
 
+_POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+_CITATION = re.compile(r"\[[0-9]*\]|\[edit\]|\[citation needed\]")
 _LETTERS_AROUND = re.compile(f"[{CJK}]")
 
 
@@ -25,8 +27,10 @@ def rules_of_c4(config: C4Config) -> tuple[str, ...]:
 
 
 def kept_lines(text: str, config: C4Config) -> str:
-    """The text without the lines that end in no terminal mark, have too few words, or speak of Javascript."""
-    return "\n".join(line for line in lines_of(text) if _stays(line, config))
+    """The text without the lines that end in no terminal mark, have too few words or too long ones, or speak of Javascript or
+    policies; and without citation marks."""
+    lines = (_CITATION.sub("", line).strip() if config.citations else line for line in lines_of(text))
+    return "\n".join(line for line in lines if _stays(line, config))
 
 
 def first_broken_of_c4(text: str, config: C4Config) -> Broken | None:
@@ -48,7 +52,12 @@ def first_broken_of_c4(text: str, config: C4Config) -> Broken | None:
 def _stays(line: str, config: C4Config) -> bool:
     if config.terminal_punctuation and (not line.endswith(TERMINAL) or line.endswith("...")):
         return False
-    if config.javascript and "javascript" in line.lower():
+    lower = line.lower()
+    if config.javascript and "javascript" in lower:
+        return False
+    if config.policies and any(policy in lower for policy in _POLICIES):
+        return False
+    if config.max_word_length is not None and any(len(word) > config.max_word_length for word in line.split()):
         return False
     return config.min_words_per_line is None or len(words_of(line)) >= config.min_words_per_line
 

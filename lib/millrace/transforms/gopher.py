@@ -76,9 +76,8 @@ def _of_words(text: str, words: list[str], config: GopherConfig) -> Iterator[Bro
         alphabetic = sum(1 for word in words if word.isalpha() or any(map(str.isalpha, word)))
         yield from _at_least("min_alphabetic_words", alphabetic / num_words, config, "of the words have a letter")
     if has_spaces and config.min_stop_words is not None:
-        stop_words = frozenset(config.stop_words)
-        found = sum(1 for word in words if word.lower() in stop_words)
-        yield from _at_least("min_stop_words", found, config, "stop words")
+        found = len(set(config.stop_words).intersection(map(str.lower, words)))
+        yield from _at_least("min_stop_words", found, config, "different stop words")
 
 
 def _of_lines(lines: list[str], config: GopherConfig) -> Iterator[Broken]:

@@ -19,18 +19,21 @@ from millrace.config.texts import PiiKind
 
 # Each repetition is bounded or cannot give back what it took, so that time is linear in the text.
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}"
+    r"(?<![\w.+%-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}+@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}"
     r"(?![A-Za-z0-9])",
     re.ASCII,
 )
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,36}(?:(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\w)", re.ASCII)
+_NUMBERED = re.compile(r"(?:\b(?:version|ver|release|section|sec|chapter)\b\.?|§)\s{0,2}$", re.ASCII | re.IGNORECASE)
 _CHINESE_ID = re.compile(r"(?<![0-9A-Za-z])[1-9]\d{16}[0-9Xx](?![0-9A-Za-z])", re.ASCII)
 _DIGITS = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,}+", re.ASCII)  # a card, and whatever numbers stand around it
 _GOES_ON = re.compile(r"\w|-\w|\.\d", re.ASCII)
 _IBAN = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}(?![0-9A-Za-z])", re.ASCII)
 _PHONE = re.compile(r"(?<![\w.])(?:\+[ ]?|\(\+?)?\d[\d ()./-]{5,22}\d(?!\w)", re.ASCII)
 _GROUP = re.compile("[0-9]+")
+_MAX_BEHIND = 3
+"""Groups of digits that may stand behind a phone number, as a date has."""
 _DATE = re.compile(r"(?:19|20)\d\d[-/. ]\d{1,2}[-/. ]\d{1,2}\b|\d{1,2}[-/.]\d{1,2}[-/.](?:19|20)\d\d\b", re.ASCII)
 _ISSUERS = (  # first digits from, to, and lengths: ISO/IEC 7812 ranges of the networks
     (4, 4, (13, 16, 19)),
@@ -71,8 +74,8 @@ def masked(text: str, *, kinds: Sequence[PiiKind], region: str | None = None) ->
     if "card" in kinds:
         text = _DIGITS.sub(_cards, text)
     if "ip" in kinds:
-        text = _IPV4.sub(_if(_is_ip, "<IP>"), text)
-        text = _IPV6.sub(_if(_is_ip, "<IP>"), text)
+        text = _IPV4.sub(_ipv4, text)
+        text = _IPV6.sub(_ipv6, text)
     if "phone" in kinds:
         text = _PHONE.sub(lambda match: _phone(match.group(), region), text)
     return text
@@ -82,13 +85,25 @@ def _if(is_one: Callable[[str], bool], tag: str) -> Callable[[re.Match[str]], st
     return lambda match: tag if is_one(match.group()) else match.group()
 
 
+def _ipv4(match: re.Match[str]) -> str:
+    before = match.string[max(0, match.start() - 12) : match.start()]
+    return "<IP>" if _is_ip(match.group()) and not _NUMBERED.search(before) else match.group()
+
+
+def _ipv6(match: re.Match[str]) -> str:
+    """A colon behind an address ends a clause. C++'s a::b and verses such as 1:1::2 have no group of three digits."""
+    text = match.group()
+    address = text if text.endswith("::") else text.rstrip(":")
+    is_one = _is_ip(address) and (address == "::1" or "." in address or any(len(group) > 2 for group in address.split(":")))
+    return f"<IP>{text[len(address) :]}" if is_one else text
+
+
 def _is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    # "::" alone and 1:2 are no addresses in a text, and neither is C++'s a::b
-    return "." in text or (text.count(":") >= 2 and sum(map(str.isdigit, text)) >= 1 and len(text) >= 3)
+    return True
 
 
 def _is_chinese_id(text: str) -> bool:
@@ -177,16 +192,21 @@ def _has_rest_1(text: str) -> bool:
 
 
 def _phone(text: str, region: str | None) -> str:
-    """Candidates go through phonenumbers' own matcher, which knows what other numbers look like (dates, amounts)."""
+    """Candidates go through phonenumbers' own matcher, which knows what other numbers look like (dates, amounts). It finds none
+    where a date or an amount stands behind the number: then groups are left out at the end."""
     is_international = text.lstrip("(").startswith("+")
     if (region is None and not is_international) or len(_GROUP.findall(text)) > 7 or _DATE.match(text):
         return text
     leniency = phonenumbers.Leniency.VALID if is_international else phonenumbers.Leniency.STRICT_GROUPING
-    parts, position = [], 0
-    for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency, max_tries=50):
-        parts += [text[position : match.start], "<PHONE>"]
-        position = match.end
-    return "".join([*parts, text[position:]])
+    ends = [match.end() for match in _GROUP.finditer(text)]
+    for end in ends[: -2 - _MAX_BEHIND : -1]:
+        parts, position = [], 0
+        for match in phonenumbers.PhoneNumberMatcher(text[:end], region, leniency=leniency, max_tries=50):
+            parts += [text[position : match.start], "<PHONE>"]
+            position = match.end
+        if parts:
+            return "".join([*parts, text[position:]])
+    return text
 
 
 @cache
