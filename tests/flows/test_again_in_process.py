@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,8 +12,11 @@ import yaml
 from millrace.lake import log
 from millrace.lake.ledger import Ledger
 from millrace.lake.read import read_version
+from tests.flows.law import check_law, rows_of
 from tests.flows.nights import ROOT
 from tests.flows.pipelines import FIRST, SECOND, Pipelines
+
+THIRD, FOURTH = "2026-11-23", "2026-11-24"
 
 
 def test_an_older_night_that_comes_again_leaves_newer_nights_whole(pipelines: Pipelines) -> None:
@@ -73,6 +78,46 @@ def test_a_mended_source_is_looked_at_again(pipelines: Pipelines) -> None:
     pipelines.write("a.csv", 1, 2)
     assert pipelines.call(FIRST) == [0, 0]
     assert pipelines.rows("gold/digits").total() == 2
+
+
+def test_rejects_of_a_night_that_failed_go_with_it(pipelines: Pipelines) -> None:
+    """They can be looked at until a night succeeds. Of all nights, where the config made all anew; and of files, which the next
+    night takes."""
+    pipelines.write("a.csv", 1, 2, digit=1)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("b.csv", 3, 4, digit=7)
+    columns = yaml.safe_load((ROOT / "schemas" / "digits_raw.yaml").read_text())["columns"]
+    pipelines.contract(columns={**columns, "digit": {**columns["digit"], "range": [8, 9]}})
+    assert pipelines.call(SECOND) == [0, 2]
+    newest = log.read_rows(pipelines.lake.path("quarantine/pipelines/digits")).to_pylist()
+    assert Counter(row["_night"] for row in newest) == {FIRST: 2, SECOND: 2}
+    pipelines.contract()
+    (pipelines.raw / "c.csv").write_text("index,image,digit\n5\n")
+    assert pipelines.call(THIRD, steps=("ingest",)) == [2]
+    assert log.read_rows(pipelines.lake.path("quarantine/sources/digits")).num_rows == 1
+    assert pipelines.call(FOURTH, "--set", "quality.max_reject_ratio=1.0") == [0, 0]
+    rejected = rows_of(pipelines.lake, "quarantine/sources/digits")
+    assert [(row["_night"], row["rule"]) for row in rejected] == [(FOURTH, "too_few_fields")]
+    assert rows_of(pipelines.lake, "quarantine/pipelines/digits") == []
+    check_law(pipelines.lake, "digits", num_raw=5)
+
+
+def test_a_source_that_was_moved_is_not_taken_again(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that was copied is: both may be meant."""
+    pipelines.write("a.csv", 1, 2)
+    assert pipelines.call(FIRST) == [0, 0]
+    elsewhere = pipelines.raw.rename(pipelines.raw.with_name("elsewhere"))
+    pipelines.raw = elsewhere
+    pipelines.define("digits")
+    pipelines.write("b.csv", 3)
+    assert pipelines.call(SECOND) == [0, 0]
+    said = "ingest: 1 files (a.csv) were taken by other nights from elsewhere, and not again"
+    assert said in capsys.readouterr().err
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1, (FIRST, 2): 1, (SECOND, 3): 1})
+    pipelines.raw = Path(shutil.copytree(elsewhere, elsewhere.with_name("copy")))
+    pipelines.define("digits")
+    assert pipelines.call(THIRD, steps=("ingest",)) == [0]
+    assert pipelines.rows("bronze/digits")[THIRD, 3] == 1
 
 
 @pytest.mark.parametrize("on_missing", ["fail", "skip"])

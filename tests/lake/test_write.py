@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
@@ -151,6 +152,19 @@ def test_tables_are_written_as_plain_readers_can_read_them(lake: Lake, frame: Ca
     protocol = log.open_table(lake.path(TABLE)).protocol()
     assert (protocol.min_reader_version, protocol.reader_features) == (1, None)
     assert log.read_rows(lake.path(TABLE), columns=["a"]).to_pydict() == {"a": [1]}
+
+
+def test_old_versions_stay_in_the_log(spark: SparkSession, lake: Lake, frame: Callable[..., DataFrame]) -> None:
+    """Delta's checkpoints take entries of more than 30 days out of the log, and with them the versions that models name."""
+    quick = {**PLAIN, "delta.checkpointInterval": "2"}
+    for number in range(5):
+        night = f"2026-11-{number + 1:02d}"
+        succeed(
+            lake, write_nights(make_attempt(lake, key=f"k{number}"), TABLE, frame((number, night)), [night], properties=quick)
+        )
+        for entry in Path(lake.path(TABLE), "_delta_log").iterdir():
+            os.utime(entry, (1.6e9 + number, 1.6e9 + number))
+    assert log.read_rows(lake.path(TABLE), version=0, columns=["a"]).to_pydict() == {"a": [0]}
 
 
 def test_nights_of_a_wide_table_are_known(spark: SparkSession, lake: Lake) -> None:

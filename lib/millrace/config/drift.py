@@ -16,7 +16,8 @@ class DriftConfig(Section):
     """How the rows of a version are compared with those that the standing state was fitted on, column by column."""
 
     method: Literal["psi", "jensen_shannon", "chi_square"] = "psi"
-    """psi: population stability index; jensen_shannon: divergence in bits, 0 to 1; both of shares, whatever the number of rows.
+    """psi: population stability index; jensen_shannon: divergence in bits, 0 to 1; both of shares, less what rows drawn alike
+    differ by on average.
     chi_square: the probability that rows of one kind differ as much as these do; with many rows it sees the smallest change."""
     limit: float | None = Field(default=None, gt=0.0)
     """A column has drifted above it, and for chi_square below it. None: 0.2, 0.1 and 0.001."""
@@ -24,7 +25,7 @@ class DriftConfig(Section):
     """stop: the step fails; refit: what was fitted is fitted anew. Rows of all splits are compared, so those of test may decide
     when that is done; what is fitted then is the train rows' alone."""
     include: tuple[Column, ...] | None = None
-    """The columns that count. None: all but dates and timestamps, which always move on."""
+    """The columns that count. None: all but the contract's key, dates and timestamps, which always move on."""
     exclude: tuple[Column, ...] = ()
     min_rows: int = Field(default=100, gt=0)
     """With fewer rows on either side nothing is said."""

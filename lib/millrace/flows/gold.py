@@ -67,12 +67,23 @@ def write_gold(
     made = make_windows(context, rows) if context.config.windows else make_blocks(context, state, rows)
     with cached(made) as tagged:
         tally = rejects.count(tagged)
+        _say_if_most_go(context, tally)
         named = tagged.withColumns({name: F.lit(None).cast("string") for name in ("_source_file", "_record")})
         rejected = rejects.as_quarantine(named, attempt, stage=ENCODE)
         where = rejects.write(attempt, rejects_of_gold(context.config.name), rejected, scope.nights, tally, rebuild=scope.rebuild)
         kept = tagged.filter(F.col("_rule").isNull()).drop(*_TAGS)
         table = _write(context, attempt, scope, kept, _bytes_of(kept))
     return Gold(table, rows_by_split(context.lake.path(table.table), table.version), where, tally)
+
+
+def _say_if_most_go(context: Context, tally: rejects.Tally) -> None:
+    """Warns where gold is little of what there is: the split may cut every series, or the texts be too few to fill blocks."""
+    counts = tally.counts()
+    if counts.num_rows_kept < counts.num_rows_in / 2:
+        what = "windows" if context.config.windows else "blocks"
+        rules = ", ".join(f"{rule} {number}" for rule, number in sorted({**tally.quarantined, **tally.dropped}.items()))
+        remedy = "split the series by time or as a whole" if context.config.windows else "take fewer buckets, or tail: pad"
+        observe.warn(f"preprocess: {counts.num_rows_kept} of {counts.num_rows_in} {what} are kept ({rules}); {remedy}")
 
 
 def encode_rows(

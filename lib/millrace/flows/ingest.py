@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from pyspark import StorageLevel
@@ -23,6 +23,7 @@ from millrace.lake import artifacts, protocol
 from millrace.lake import ledger as books
 from millrace.lake.layout import bronze, gold, rejects_of_source
 from millrace.lake.write import write_nights
+from millrace.sources.files import relative_path
 from millrace.sources.read import source_of
 from millrace.sources.reader import RawSource
 from millrace.sources.samples import SAMPLES
@@ -85,7 +86,7 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
         )
     taken = taken_by_other_nights(context, ledger)
     files = KnownFiles.load(context.lake, source.name).identify(raw, paths)
-    new = tuple(file for file in files if (file.path, file.sha256) not in taken)
+    new = _unmoved(context, raw, [file for file in files if (file.path, file.sha256) not in taken], taken)
     if standing is not None:
         left = {file.path for file in new}
         elsewhere = [file.path for file in standing.inputs.files if file.path not in left]
@@ -93,6 +94,29 @@ def find_files(context: Context, ledger: books.Ledger) -> books.Inputs:
             return _as_it_stands(context, standing, f"{elsewhere[0]} with content that another night has taken")
     raw.check([file.path for file in new], context.contract)
     return books.Inputs(files=new)
+
+
+def _unmoved(
+    context: Context, raw: RawSource, files: Sequence[books.RawFile], taken: Collection[tuple[str, str]]
+) -> tuple[books.RawFile, ...]:
+    """The files without those that other nights took when the whole source lay elsewhere: the same place under its root, the same
+    content, and nothing left where it was. With {night} in the path, another root is another night's."""
+    if "{night}" in context.config.source.path:
+        return tuple(files)
+    by_content: dict[str, list[str]] = {}
+    for path, sha256 in taken:
+        by_content.setdefault(sha256, []).append(path)
+    new: list[books.RawFile] = []
+    moved: list[books.RawFile] = []
+    for file in files:
+        before = by_content.get(file.sha256, [])
+        if before:
+            under_root = f"/{relative_path(context.source_path, file.path)}"
+            before = [path for path in before if path.endswith(under_root)]
+        (moved if before and not any(map(raw.exists, before)) else new).append(file)
+    if moved:
+        observe.warn(f"ingest: {_some([file.path for file in moved])} were taken by other nights from elsewhere, and not again")
+    return tuple(new)
 
 
 def _as_it_stands(context: Context, standing: books.Entry, found: str) -> books.Inputs:

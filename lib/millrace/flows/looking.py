@@ -38,12 +38,17 @@ class Looked:
         return () if self.profile is None else (write_profiles(attempt, written, _read(self.profile), self.drifts),)
 
 
+def is_profiled(context: Context) -> bool:
+    """Whether the pipeline wants a profile, or needs one to see drift."""
+    return context.config.quality.profile or context.config.quality.drift is not None
+
+
 def look_at(context: Context, scope: Scope, silver_rows: DataFrame, *, recount: bool) -> Looked:
     """Profiles silver, of the scope's nights what the standing profile does not have; all of it where that does not hold any more
     (`recount`). Raises QualityError where a column has drifted and quality.drift says stop."""
     config, standing = context.config, scope.standing
     always = standing is not None and config.fit.refit == "always"
-    if not config.quality.profile and config.quality.drift is None:
+    if not is_profiled(context):
         return Looked(refit=always, reference=None if standing is None or always else standing.reference)
     columns, nights = list(context.silver.columns), F.col("_night")
     with observe.timed("profile"):
@@ -73,7 +78,7 @@ def drift_of(
     config = context.config.quality.drift
     if config is None or reference is None:
         return ()
-    drifts = measure(_read(reference), tonight, config=config)
+    drifts = measure(_read(reference), tonight, config=config, keys=context.contract.key or ())
     said = check_drift(drifts, config=config, stage=STEP, where=f"{silver(context.config.name)} when it was fitted on")
     if said is not None and not (is_said and config.on_drift == "refit"):
         observe.warn(said)

@@ -30,11 +30,11 @@ from millrace.flows.context import Context
 from millrace.flows.fitting import fit_from
 from millrace.flows.gold import Gold, write_gold
 from millrace.flows.ingest import cached
-from millrace.flows.looking import look_at
+from millrace.flows.looking import is_profiled, look_at
 from millrace.flows.pinned import pin
 from millrace.flows.raw_rows import Known, RawRows
 from millrace.flows.rows import drop_rules, label_rules
-from millrace.flows.scope import STEP, Scope, all_again, deciding, everything, find_scope, leave_standing, sections
+from millrace.flows.scope import STEP, Scope, all_again, deciding, find_scope, leave_standing, sections
 from millrace.flows.survey import Survey, surveyed
 from millrace.flows.taken import raw_nights
 from millrace.lake import ledger as books
@@ -73,8 +73,8 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     if scope.standing is not None:
         if not scope.nights:
             return leave_standing(context, attempt, scope.standing, (gold, rejects_of_pipeline))
-        if context.config.fit.refit == "always":
-            scope = everything(scope.seen)
+        if context.config.fit.refit == "always" or (is_profiled(context) and scope.standing.profile is None):
+            scope = all_again(scope)
     outcome = preprocess_scope(context, attempt, scope)
     if outcome is None:  # a class has come, or drift asks for a new fit: every night's rows are looked at again
         outcome = preprocess_scope(context, attempt, all_again(scope))

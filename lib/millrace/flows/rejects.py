@@ -80,7 +80,7 @@ def write(
     if not has_more and not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
         standing = attempt.ledger.version_of(table)
         return () if standing is None else (TableVersion(table, standing),)
-    return (write_nights(attempt, table, rejected.repartition(1), nights, rebuild=rebuild, keep_unfinished=True),)
+    return (write_nights(attempt, table, rejected.repartition(1), nights, rebuild=rebuild),)
 
 
 def check_budget(context: Context, attempt: Attempt, tally: Tally) -> None:

@@ -32,7 +32,7 @@ class Scope:
     seen: dict[str, str]
     standing: FittedState | None
     came: tuple[str, ...] = ()
-    """Where it was found on the way that all has to be made anew: the nights for which that was,"""
+    """Where all has to be made anew: the nights for which that is,"""
     reference: Mapping[str, Any] | None = None
     """and the profile that they are compared with."""
 
@@ -76,13 +76,14 @@ def find_scope(context: Context, attempt: books.Attempt) -> Scope:
     changed = {night for night in {*seen, *standing.nights} if seen.get(night) != standing.nights.get(night)}
     if context.force:
         changed |= {context.run.night} & set(seen)
+    scope = Scope(tuple(sorted(changed)), False, seen, standing)
     if changed & set(standing.nights):
         # Rows that other nights had dropped as equal to rows of a night that changes may have to come back.
-        return everything(seen)
+        return all_again(scope)
     if changed and min(changed) < max(standing.nights, default="") and any(fills_forward(step) for step in context.config.clean):
         # Newer nights may have gaps that take a value of this one.
-        return everything(seen)
-    return Scope(tuple(sorted(changed)), False, seen, standing)
+        return all_again(scope)
+    return scope
 
 
 def everything(seen: dict[str, str]) -> Scope:
@@ -91,7 +92,7 @@ def everything(seen: dict[str, str]) -> Scope:
 
 
 def all_again(scope: Scope) -> Scope:
-    """All nights, where doing some of them has shown that others are not right any more."""
+    """All nights, where those of a scope make others not right any more. They are compared with what stood all the same."""
     reference = None if scope.standing is None else scope.standing.reference
     return replace(everything(scope.seen), came=scope.nights, reference=reference)
 

@@ -74,7 +74,8 @@ def pinned_versions(lake: Lake, ledger: Ledger) -> set[TableVersion]:
       publishing reads;
     - what tries that were started and never ended have read, and the versions that stood before them (metrics of a run that is
       being done again are shown as they were);
-    - what the models of registry/models were trained on.
+    - what the models of registry/models were trained on;
+    - the silver that gold among these was made of: publishing reads its test rows.
     """
     succeeded = [entry for entry in ledger.entries if entry.status == "succeeded"]
     tables = {output.table for entry in succeeded for output in entry.outputs}
@@ -89,7 +90,16 @@ def pinned_versions(lake: Lake, ledger: Ledger) -> set[TableVersion]:
             lineage = dict(row["lineage"] or ())
             if lineage.get("dataset_version", "").isdigit():
                 pinned.add(TableVersion(lineage["dataset"], int(lineage["dataset_version"])))
-    return pinned
+    return pinned | _beside_gold(succeeded, pinned)
+
+
+def _beside_gold(succeeded: Sequence[Entry], pinned: Collection[TableVersion]) -> set[TableVersion]:
+    """The versions of silver that the newest entry which names a pinned version of gold names too."""
+    newest: dict[TableVersion, Entry] = {}
+    for entry in succeeded:
+        newest |= {output: entry for output in entry.outputs if output in pinned and output.table.startswith("gold/")}
+    beside = ((entry.outputs, f"silver/{gold.table.partition('/')[2]}") for gold, entry in newest.items())
+    return {output for outputs, table in beside for output in outputs if output.table == table}
 
 
 def _unfinished(ledger: Ledger) -> list[Entry]:

@@ -19,8 +19,12 @@ from millrace.lake.versions import USER_METADATA
 _STATISTICS = {"delta.dataSkippingNumIndexedCols": "-1"}
 """Of all columns: by default the log knows the least and greatest values of 32, and nights are told by those of the last."""
 
+_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""A version that a model names can be read as long as `maintain` keeps its files: the log of 30 days would not have it."""
+
 PLAIN = {
     **_STATISTICS,
+    **_LOG,
     "delta.enableDeletionVectors": "false",
     "delta.columnMapping.mode": "none",
     "delta.checkpointInterval": "20",
@@ -31,6 +35,7 @@ save, and neither Petastorm nor deltalake reads a table that has them."""
 
 UPDATED = {
     **_STATISTICS,
+    **_LOG,
     "delta.enableDeletionVectors": "true",
     "delta.columnMapping.mode": "none",
     "delta.checkpointInterval": "20",
@@ -50,17 +55,15 @@ def write_nights(
     properties: Mapping[str, str] = PLAIN,
     partition_by: Sequence[str] = (),
     rebuild: bool = False,
-    keep_unfinished: bool = False,
 ) -> TableVersion:
     """Puts `rows` in the place of what the table has of `nights`; with `rebuild`, of all it has. Of nights that it has nothing of
     they are added, and no file that is there is looked at. In each file rows keep their order; `partition_by` names columns of at
     most 8 values together.
 
-    What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first, unless `keep_unfinished`
-    says that it is of use: the rejects of a night that failed over them.
+    What an earlier try left behind, committed but never named by a `succeeded` entry, is undone first.
     """
     uri, spark_uri = attempt.lake.path(table), attempt.lake.spark_path(table)
-    before = log.latest_version(uri) if keep_unfinished else undo_unfinished(attempt, table, rows)
+    before = undo_unfinished(attempt, table, rows)
     mark = json.dumps(attempt.mark, sort_keys=True)
     rows.sparkSession.conf.set(*_OPEN_FILES)
     with observe.timed(f"write/{table.partition('/')[0]}"):

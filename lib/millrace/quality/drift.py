@@ -7,7 +7,7 @@ infinite and NULL have cells of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,12 +41,13 @@ class Drift:
     drifted: bool
 
 
-def measure(reference: Profile, found: Profile, *, config: DriftConfig) -> tuple[Drift, ...]:
-    """Each column that both profiles have, in the reference's order."""
+def measure(reference: Profile, found: Profile, *, config: DriftConfig, keys: Collection[str] = ()) -> tuple[Drift, ...]:
+    """Each column that both profiles have, in the reference's order. `keys`, which move on from night to night as times do, count
+    only where the config names them."""
     results = []
     for name, before in reference.columns.items():
         after = found.columns.get(name)
-        if after is None or after.type != before.type or not _counts(name, before, config):
+        if after is None or after.type != before.type or not _counts(name, before, config, keys):
             continue
         value = None
         if min(before.num_rows, after.num_rows) >= config.min_rows:
@@ -72,7 +73,7 @@ def check_drift(results: Sequence[Drift], *, config: DriftConfig, stage: str, wh
             stage,
             expected=f"columns like those of {where} ({config.method} {side} {config.actual_limit:g}, quality.drift)",
             found=listed,
-            remedy="See metrics/profiles; mend the source, fit anew (on_drift: refit), raise the limit, or exclude the column.",
+            remedy="Mend the source, fit anew (on_drift: refit), raise the limit, or exclude the column.",
         )
     return f"drift against {where}: {config.method} {side} {config.actual_limit:g} expected, {listed} found"
 
@@ -96,12 +97,25 @@ def is_categorical(reference: ColumnProfile) -> bool:
 
 
 def distance(reference: Counts, found: Counts, *, method: str) -> float:
-    """How far two columns of counts, (k,) each, are apart. Both have at least one row."""
-    return {"psi": stability_index, "jensen_shannon": jensen_shannon, "chi_square": chi_square}[method](reference, found)
+    """How far two columns of counts, (k,) each, are apart. Both have at least one row.
+
+    An index or a divergence is that of the cells with small ones made one, less what rows drawn alike differ by on average: small
+    nights would else drift by chance.
+    """
+    if method == "chi_square":
+        return chi_square(reference, found)
+    table = pooled(reference, found, with_next=False)
+    measured = {"psi": stability_index, "jensen_shannon": jensen_shannon}[method](*table)
+    by_chance = (np.count_nonzero(table.sum(axis=0)) - 1) * float(np.sum(1.0 / table.sum(axis=1)))
+    return max(0.0, measured - (by_chance if method == "psi" else by_chance / (8.0 * np.log(2.0))))
 
 
 def stability_index(reference: Counts, found: Counts) -> float:
-    """The population stability index: sum of (p - q) ln(p / q), of shares of at least 0.0001."""
+    """The population stability index: sum of (p - q) ln(p / q), of shares of at least 0.0001.
+
+    Of rows drawn alike it is (k - 1) (1 / n + 1 / m) on average (Yurdakul: Statistical properties of population stability index,
+    2018), and the divergence below an eighth of that, in nats.
+    """
     before, after = (np.maximum(_shares(counts), _LEAST_SHARE) for counts in (reference, found))
     both_empty = (reference == 0) & (found == 0)
     return float(np.sum(np.where(both_empty, 0.0, (after - before) * np.log(after / before))))
@@ -126,22 +140,22 @@ def chi_square(reference: Counts, found: Counts) -> float:
     return float(chdtrc(table.shape[1] - 1, np.sum((table - expected) ** 2 / expected)))
 
 
-def pooled(reference: Counts, found: Counts) -> npt.NDArray[np.float64]:
-    """(2, cells): the counts with small cells made one."""
+def pooled(reference: Counts, found: Counts, *, with_next: bool = True) -> npt.NDArray[np.float64]:
+    """(2, cells): the counts with small cells made one; the next smallest goes with them where they are still too few."""
     table = np.stack([reference, found]).astype(np.float64)
     table = table[:, np.argsort(table.sum(axis=0), kind="stable")]
     smaller_side = table.sum(axis=1).min() / table.sum()
     expected = table.sum(axis=0) * smaller_side
     num_small = int(np.searchsorted(expected, _LEAST_EXPECTED))
-    if num_small and expected[:num_small].sum() < _LEAST_EXPECTED:
+    if with_next and num_small and expected[:num_small].sum() < _LEAST_EXPECTED:
         num_small += 1
     if not num_small:
         return table
     return np.concatenate([table[:, :num_small].sum(axis=1, keepdims=True), table[:, num_small:]], axis=1)
 
 
-def _counts(name: str, column: ColumnProfile, config: DriftConfig) -> bool:
-    wanted = column.type not in TIMES if config.include is None else name in config.include
+def _counts(name: str, column: ColumnProfile, config: DriftConfig, keys: Collection[str]) -> bool:
+    wanted = column.type not in TIMES and name not in keys if config.include is None else name in config.include
     return wanted and name not in config.exclude
 
 

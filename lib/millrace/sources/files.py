@@ -50,6 +50,14 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
     return sorted(files.unstrip_protocol(name) if "://" in path else name for name in kept)
 
 
+def relative_path(root: str, path: str) -> str:
+    """A file's place under what a source's path names: the directory, or the one that the file or the glob lies in."""
+    top, name = (fsspec.core.url_to_fs(each)[1] for each in (root, path))
+    fixed = re.split(r"[*?[]", top)[0]
+    base = fixed.rpartition("/")[0] if fixed != top or name == top else fixed.rstrip("/")
+    return str(name.removeprefix(f"{base}/"))
+
+
 def _refuse_marks(names: list[str]) -> None:
     """A name that is no text can stand in no table."""
     strange = [shown(name) for name in names if has_marks(name)]
