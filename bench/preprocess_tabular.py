@@ -2,7 +2,8 @@
 
 The rows are kddcup99 again and again with a unique `id` in front, so that the contract has a key (`tabular_data`). Millrace runs
 the night that users call, with `materialize: [gold]`: contract, quarantine, split, fit, encode, hash order, ledger, over files
-that it has not seen, in a session that has done a tenth of the rows before; the same with bronze and silver stands beside it.
+that it has not seen, in a session that has done a tenth of the rows before; the same with bronze and silver stands beside it,
+and with a profile, which is on by default and no peer makes: `quality.profile` is off in the others.
 polars and pandas hold the table in memory and do the same to it, as does a Spark pipeline of row-wise Python UDFs: the numbers
 of rows, the sums of each encoded column in each split, and some rows must agree. polars without the hash order is a detail. A
 side's peak memory is that of its whole process tree; a cold start is not in its seconds. Alone, once, on so many rows:
@@ -66,7 +67,7 @@ def measure(num_rounds: int, num_rows: int) -> Result:
                     sides.add(side, sides.spark(worker, side) if side == "gold" else sides.peer(side))
             _say("comparing")
             sides.compare_with_polars()
-            for side in ("all", "udf"):
+            for side in ("profiled", "all", "udf"):
                 _say(side)
                 sides.add(side, sides.spark(worker, side))
             sides.compare("udf", contents_of_udf(directory / "udf"))
@@ -134,7 +135,7 @@ class _Sides:
 
 def summarise(sides: Mapping[str, Sequence[Side]], num_rows: int, num_bytes: int) -> Result:
     """Medians of each side, the ratios, and where the time of a night with gold alone goes."""
-    shown = ("gold", "all", "polars", "pandas", "udf")
+    shown = ("gold", "profiled", "all", "polars", "pandas", "udf")
     seconds = {side: statistics.median(one["seconds"] for one in sides[side]) for side in (*shown, "polars_unordered")}
     figures = [Figure("rows", num_rows, "rows"), Figure("raw", num_bytes / 1e6, "MB")]
     figures += [Figure(f"tabular/{side}", seconds[side], "s") for side in shown]
@@ -152,6 +153,7 @@ def summarise(sides: Mapping[str, Sequence[Side]], num_rows: int, num_bytes: int
         "tabular_vs_python_udf": seconds["udf"] / seconds["gold"],
         "tabular_vs_polars": vs_polars,
         "tabular_vs_pandas": seconds["pandas"] / seconds["gold"],
+        "tabular_vs_polars_with_profile": seconds["polars"] / seconds["profiled"],
         "tabular_vs_all_tables": seconds["all"] / seconds["gold"],
         "tabular_vs_polars_unordered": seconds["polars_unordered"] / seconds["gold"],
     }

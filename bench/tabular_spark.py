@@ -1,6 +1,7 @@
 """The sides of the tabular benchmark on Spark, in one warm session: `python -m bench.tabular_spark THREADS`, asked over stdin.
 
 gold, all   a night by the flow that users call (`jobs/nightly.py`), with materialize: [gold], or with bronze and silver
+profiled    gold with a profile of its rows in metrics/profiles, which no other side makes
 udf         the same table by row-wise Python UDFs: each row is checked, given its split and encoded by a Python function
 """
 
@@ -34,7 +35,11 @@ from millrace.session import open_session
 from millrace.sources.read import FileSource, source_of, typed
 
 DATE = "2026-11-22"
-MODES = {"gold": "materialize=[gold]", "all": "materialize=[bronze, silver, gold]"}
+MODES = {
+    "gold": ("materialize=[gold]",),
+    "profiled": ("materialize=[gold]", "quality.profile=true"),
+    "all": ("materialize=[bronze, silver, gold]",),
+}
 
 
 def session(threads: int) -> SparkSession:
@@ -47,7 +52,8 @@ def session(threads: int) -> SparkSession:
 def night(spark: SparkSession, conf: str, out: str, mode: str) -> dict[str, Any]:
     """A night in a lake of its own: its seconds, and those of its stages."""
     shutil.rmtree(out, ignore_errors=True)
-    options = ["--pipeline", NAME, "--lake", out, "--conf-dir", conf, "--night", DATE, "--set", MODES[mode]]
+    options = ["--pipeline", NAME, "--lake", out, "--conf-dir", conf, "--night", DATE]
+    options += [word for option in MODES[mode] for word in ("--set", option)]
     began = time.perf_counter()
     code = run(NIGHT, "", options, spark=spark)
     seconds = time.perf_counter() - began

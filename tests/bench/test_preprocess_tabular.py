@@ -97,7 +97,15 @@ def test_ratios_are_to_the_night_with_gold_alone() -> None:
     def side(seconds: float) -> dict[str, object]:
         return {"seconds": seconds, "peak_bytes": 2**30, "stages": {"survey": seconds / 2}, "start_seconds": 1.0}
 
-    seconds = {"gold": 40.0, "polars": 12.0, "polars_unordered": 8.0, "pandas": 60.0, "udf": 400.0, "all": 100.0}
+    seconds = {
+        "gold": 40.0,
+        "polars": 12.0,
+        "polars_unordered": 8.0,
+        "pandas": 60.0,
+        "udf": 400.0,
+        "all": 100.0,
+        "profiled": 60.0,
+    }
     sides = {name: [side(each)] for name, each in seconds.items()}
     sides |= {"start": [side(4.0)], "first": [side(9.0), side(5.0)], "account": [side(0.0)]}
     sides["gold"].append(side(20.0))
