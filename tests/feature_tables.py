@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -70,6 +70,18 @@ REALS = [
 ]
 WHOLE = [0, 1, -1, 2**53 + 1, 2**63 - 1, NULL_INTEGER, UNKNOWN_INTEGER, UNKNOWN_INTEGER + 1, 10**18]
 
+DAYS = [date(1, 1, 1), date(9999, 12, 31), date(1969, 12, 31), date(1970, 1, 1), date(2024, 2, 29), date(1900, 3, 1)]
+MOMENTS = [
+    datetime(1, 1, 3, tzinfo=UTC),
+    datetime(9999, 12, 30, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(2026, 3, 8, 6, 59, 59, tzinfo=UTC),  # the last second before New York's clocks go forward
+    datetime(2026, 3, 8, 7, tzinfo=UTC),
+    datetime(2026, 11, 1, 5, 30, tzinfo=UTC),  # 1:30 there, for the first time
+    datetime(2026, 11, 1, 6, 30, tzinfo=UTC),  # and again
+    datetime(1883, 11, 18, 17, 0, tzinfo=UTC),  # when railway time came
+]
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "x": st.sampled_from(REALS) | st.floats(),
     "y": st.floats(width=32),
@@ -135,6 +147,19 @@ def feature(**options: Any) -> Any:
 def contract_of(types: dict[str, str] | None = None) -> TableContract:
     """A contract of nullable columns of these types."""
     return make_contract({name: {"type": kind} for name, kind in (types or TYPES).items()})
+
+
+def awkward() -> list[dict[str, Any]]:
+    """Rows with every awkward text, float, whole number and time, and NULLs."""
+    texts = [*TEXTS, *SURROGATES]
+    num_rows = max(map(len, (texts, REALS, WHOLE))) + 1
+    found = []
+    for row in range(num_rows):
+        text = texts[row] if row < len(texts) else None
+        found.append({"text": text, "other": "ab"[row % 2], "x": REALS[row % len(REALS)]})
+        found[-1] |= {"n": WHOLE[row % len(WHOLE)], "small": row - 9, "flag": row % 2 == 0, "y": row / 7}
+        found[-1] |= {"day": [*DAYS, None][row % 7], "moment": [*MOMENTS, None][row % 9]}
+    return [*found, *found[::2], dict.fromkeys(TYPES)]
 
 
 def batch_of(found: Sequence[dict[str, Any]], contract: TableContract | None = None) -> pa.RecordBatch:

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from millrace.config.load import load_pipeline
 from millrace.config.places import Places
 from millrace.contracts.table import load_contract
+from millrace.fit.state import FittedState
 from millrace.flows import ingest, preprocess, raw_to_gold
 from millrace.flows.context import Context, make_run
 from millrace.flows.job import run
@@ -154,6 +155,12 @@ class Beasts:
         assert other.equals(one)
         one_schema, other_schema = (log.open_table(lake.path("gold/beasts")).schema() for lake in self.lakes.values())
         assert other_schema == one_schema
+        one_profile, other_profile = (self.state(way).profile for way in self.lakes)
+        assert other_profile == one_profile is not None
+
+    def state(self, way: str) -> FittedState:
+        entry = self.entry(way)
+        return FittedState.load(self.lakes[way], "beasts", entry.run.run_id, entry.step_key)
 
 
 @pytest.fixture
@@ -207,7 +214,7 @@ def test_numbers_that_spark_does_not_look_at_travel_packed(beasts: Beasts) -> No
     columns = {name: column for name, column in CONTRACT["columns"].items() if name != "part"}
     sections = {
         "split": {"method": "hash", "key": ["id"], "seed": 3, "fractions": {"train": 0.7, "test": 0.3}},
-        "quality": {"max_reject_ratio": 0.2, "profile": False},
+        "quality": {"max_reject_ratio": 0.2},
     }
     beasts.define(contract={"checks": [], "columns": columns}, **sections)
     packing = packing_of(beasts.context("gold", FIRST))
@@ -233,7 +240,7 @@ def test_rows_that_all_came_typed_are_encoded_where_they_are_read(beasts: Beasts
     where = {"test": {"where": "id % 10 = 9"}, "validation": {"where": "id % 10 = 8"}}
     sections = {
         "split": {"method": "hash", "key": ["id"], "seed": 3, "fractions": {"train": 1.0}, **where},
-        "quality": {"max_reject_ratio": 0.3, "profile": False},
+        "quality": {"max_reject_ratio": 0.3},
     }
     beasts.define(contract={"checks": [], "columns": columns}, **sections)
     found: list[EncodedWhenRead | None] = []

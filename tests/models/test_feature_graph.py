@@ -19,6 +19,7 @@ from millrace.exporting import h5, keras_file, saved_model
 from millrace.models.feature_graph import feature_graph
 from millrace.transforms.encoding import encode_batch
 from tests import feature_tables as tables
+from tests.feature_tables import awkward
 from tests.feature_twins import as_model, assert_twins, tensors
 
 ANY = partial(
@@ -26,18 +27,6 @@ ANY = partial(
 )
 """A graph takes most of a second to make: no shrinking."""
 ALL = [tables.feature(**options) for options in tables.FEATURES.values()]
-
-
-def awkward() -> list[dict[str, Any]]:
-    """Rows with every awkward text, float and whole number, and NULLs."""
-    texts = [*tables.TEXTS, *tables.SURROGATES]
-    num_rows = max(map(len, (texts, tables.REALS, tables.WHOLE))) + 1
-    rows = []
-    for row in range(num_rows):
-        text = texts[row] if row < len(texts) else None
-        rows.append({"text": text, "other": "ab"[row % 2], "x": tables.REALS[row % len(tables.REALS)]})
-        rows[-1] |= {"n": tables.WHOLE[row % len(tables.WHOLE)], "small": row - 9, "flag": row % 2 == 0, "y": row / 7}
-    return [*rows, *rows[::2], dict.fromkeys(tables.TYPES)]
 
 
 @pytest.mark.parametrize("name", tables.FEATURES)

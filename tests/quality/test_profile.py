@@ -161,9 +161,9 @@ def test_spark_gives_the_same_profile_whatever_the_partitions(spark: SparkSessio
         (F.col("id") % 2 == 0).alias("o"),
         F.array(F.col("id").cast("int")).alias("a"),
     )
-    found = profile(rows, columns=list(KINDS))
-    assert found == profile(rows.repartition(7, "b").sortWithinPartitions("f"), columns=list(KINDS))
+    found = profile(rows, kinds=KINDS)
+    assert found == profile(rows.repartition(7, "b").sortWithinPartitions("f"), kinds=KINDS)
     collected = [tuple(row[name] for name in KINDS) for row in rows.collect()]
     utc = [(*row[:3], bytes(row[3]), row[4], row[5].astimezone(UTC), *row[6:]) for row in collected]
     assert found == profile_batch(batch_of(utc), KINDS)
-    assert profile(rows.limit(0), columns=list(KINDS)) == empty(KINDS)
+    assert profile(rows.limit(0), kinds=KINDS) == empty(KINDS)

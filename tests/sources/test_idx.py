@@ -9,6 +9,7 @@ import pytest
 from millrace.errors import SourceError
 from millrace.sources import idx
 from tests.factories import idx_images, idx_labels, make_contract, write_file
+from tests.sources.broken_files import PACK
 
 CONTRACT = make_contract(
     {"subset": {"type": "string"}, "index": {"type": "int"}, "image": {"type": "binary"}, "digit": {"type": "int"}}
@@ -16,17 +17,21 @@ CONTRACT = make_contract(
 WHOLE = {"images": idx_images(3), "labels": idx_labels([7, 0, 9])}
 
 
-def pair(directory: Path, images: bytes = WHOLE["images"], labels: bytes = WHOLE["labels"], gz: str = "") -> tuple[str, str]:
+def pair(directory: Path, images: bytes = WHOLE["images"], labels: bytes = WHOLE["labels"]) -> tuple[str, str]:
     return (
-        write_file(directory / f"train-images-idx3-ubyte{gz}", images),
-        write_file(directory / f"train-labels-idx1-ubyte{gz}", labels),
+        write_file(directory / "train-images-idx3-ubyte", images),
+        write_file(directory / "train-labels-idx1-ubyte", labels),
     )
 
 
-@pytest.mark.parametrize("gz", ["", ".gz"])
-def test_rows(tmp_path: Path, gz: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packed", ["", *PACK])
+def test_rows(tmp_path: Path, packed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idx, "_BATCH_ROWS", 2)
-    paths = pair(tmp_path, gz=gz)
+    paths = pair(tmp_path)
+    if packed:
+        paths = paths[0] + packed, paths[1]  # of a pair one may be packed
+        Path(paths[0]).write_bytes(PACK[packed](WHOLE["images"]))
+        Path(paths[0].removesuffix(packed)).unlink()
     assert idx.pairs(list(reversed(paths))) == [paths]
     idx.check(paths, CONTRACT)
     batches = list(idx.read(paths, CONTRACT))
@@ -83,7 +88,10 @@ def test_damage(tmp_path: Path, images: bytes, labels: bytes, message: str) -> N
 
 
 def test_a_truncated_gz(tmp_path: Path) -> None:
-    paths = pair(tmp_path, idx_images(500), idx_labels([1] * 500), gz=".gz")
+    paths = tuple(
+        write_file(tmp_path / f"train-{name}-ubyte.gz", content)
+        for name, content in (("images-idx3", idx_images(500)), ("labels-idx1", idx_labels([1] * 500)))
+    )
     Path(paths[0]).write_bytes(Path(paths[0]).read_bytes()[:-12])
     with pytest.raises(SourceError, match=r"expected a whole file at .*images-idx3-ubyte.gz; found that it is damaged \("):
         list(idx.read(paths, CONTRACT))

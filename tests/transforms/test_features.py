@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from millrace.contracts.packed import Packing, as_binary
 from millrace.contracts.spark import struct_type
@@ -118,6 +119,38 @@ def test_a_text_that_is_no_utf8_is_a_value_of_its_own(spark: SparkSession) -> No
     assert ids[:, 0].tolist() == [2, 1, 1, 1]
     assert ids[1, 1] == ids[3, 1] != ids[2, 1]
     assert_equal(as_model(fitted)(tensors(batch, fitted)), np.zeros((4, 0), np.float32), ids, fitted)
+
+
+def test_awkward_rows_through_spark_equal_the_graph(spark: SparkSession) -> None:
+    """Fitted by Spark on half of the rows, encoded by Spark: NULLs, unseen and empty texts, surrogates, NaN and infinities, long
+    texts, and times from the year 1 to 9999."""
+    from tests.feature_twins import as_model, assert_equal, tensors
+
+    rows = tables.awkward()
+    places = {name: number for number, name in enumerate(tables.TYPES)}
+    plain = [
+        tuple(
+            bytearray(row["text"].encode("utf-8", "surrogatepass"))
+            if name == "text" and row.get("text") is not None
+            else row.get(name)
+            for name in places
+        )
+        for row in rows
+    ]
+    schema = ", ".join(f"{name} {'binary' if name == 'text' else kind}" for name, kind in tables.TYPES.items())
+    numbered = [(*row, number) for number, row in enumerate(plain)]
+    frame = spark.createDataFrame(numbered, f"{schema}, number int").withColumn("text", F.col("text").cast("string"))
+    features = [tables.feature(**options) for options in tables.FEATURES.values()]
+    contract, half = tables.contract_of(), len(rows) // 2
+    fitted = fit_features(features, collect_statistics(frame.filter(f"number < {half}"), needs=needs_of(features)), contract)
+    assert fitted == tables.fitted_on(features, tables.batch_of(rows[:half]))
+    encoded = sorted(
+        encode_features(frame.repartition(5), fitted=fitted, keep=["number"]).collect(), key=lambda row: row["number"]
+    )
+    found, ids = (
+        np.stack([np.frombuffer(row[name], dtype) for row in encoded]) for name, dtype in (("features", "<f4"), ("ids", "<i4"))
+    )
+    assert_equal(as_model(fitted)(tensors(tables.batch_of(rows), fitted)), found, ids, fitted)
 
 
 def test_wide_rows_are_encoded_a_few_at_a_time() -> None:

@@ -11,6 +11,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from millrace import observe
+from millrace.contracts.packed import Packing
+from millrace.contracts.spark import struct_type
 from millrace.flows.context import Context
 from millrace.flows.scope import STEP, Scope
 from millrace.lake import small
@@ -43,22 +45,30 @@ def is_profiled(context: Context) -> bool:
     return context.config.quality.profile or context.config.quality.drift is not None
 
 
-def look_at(context: Context, scope: Scope, silver_rows: DataFrame, *, recount: bool) -> Looked:
+def look_at(
+    context: Context, scope: Scope, silver_rows: DataFrame, *, recount: bool = False, packing: Packing | None = None
+) -> Looked:
     """Profiles silver, of the scope's nights what the standing profile does not have; all of it where that does not hold any more
-    (`recount`). Raises QualityError where a column has drifted and quality.drift says stop."""
+    (`recount`). `packing`: how some of its columns travel. Raises QualityError where a column has drifted and quality.drift says
+    stop."""
     config, standing = context.config, scope.standing
     always = standing is not None and config.fit.refit == "always"
     if not is_profiled(context):
         return Looked(refit=always, reference=None if standing is None or always else standing.reference)
-    columns, nights = list(context.silver.columns), F.col("_night")
+    kinds = {field.name: field.dataType.simpleString() for field in struct_type(context.silver)}
+    nights = F.col("_night")
+
+    def profile_of(rows: DataFrame) -> Profile:
+        return profile(rows, kinds=kinds, packing=packing)
+
     with observe.timed("profile"):
-        whole = tonight = profile(silver_rows.filter(nights.isin(list(scope.nights))), columns=columns)
+        whole = tonight = profile_of(silver_rows.filter(nights.isin(list(scope.nights))))
         if standing is not None and (recount or standing.profile is None):
-            whole = profile(silver_rows, columns=columns)
+            whole = profile_of(silver_rows)
         elif standing is not None and standing.profile is not None:
             whole = merge(_read(standing.profile), tonight)
         if scope.reference is not None:
-            tonight = profile(silver_rows.filter(nights.isin(list(scope.came))), columns=columns)
+            tonight = profile_of(silver_rows.filter(nights.isin(list(scope.came))))
     reference = scope.reference if standing is None else standing.reference
     drifts = drift_of(context, reference, tonight, is_said=scope.rebuild)
     refits = config.quality.drift is not None and config.quality.drift.on_drift == "refit"

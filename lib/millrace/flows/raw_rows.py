@@ -41,13 +41,7 @@ def packing_of(context: Context) -> Packing | None:
     """The number columns that nothing in Spark looks at. None where a row that came typed may be rejected: its text is made of
     them."""
     config, contract = context.config, context.contract
-    if (
-        config.clean
-        or config.changes_grain
-        or config.quality.profile
-        or config.quality.drift
-        or may_be_quarantined_later(context)
-    ):
+    if config.clean or config.changes_grain or may_be_quarantined_later(context):
         return None
     if {rule.name for rule in rules_of(contract)} - rules_met_by_typed(contract):
         return None

@@ -106,7 +106,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
         kept = kept_of(context, made, rows)
-        looked = look_at(context, scope, kept, recount=False)
+        looked = look_at(context, scope, kept, packing=made.packing)
         if looked.refit and scope.standing is not None:
             return None
         with observe.timed("fit"):

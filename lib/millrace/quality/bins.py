@@ -17,12 +17,17 @@ TIME_BITS = 12
 """Of the fraction; more for days and microseconds since 1970, of which 1/64 would be most of a year."""
 
 
-def bin_counts(values: npt.NDArray[np.float64], *, bits: int = BITS) -> dict[int, int]:
-    """Bin -> how many of the finite numbers (n,) lie in it; bins are in the order of the numbers."""
+def bin_counts(values: npt.NDArray[np.float64], times: npt.NDArray[np.int64], *, bits: int = BITS) -> dict[int, int]:
+    """Bin -> how many of the finite numbers (n,) lie in it, where each is there so many times (n,). Bins are in the order of the
+    numbers."""
     whole = (values + 0.0).view(np.int64)  # + 0.0: there is one zero
     positions = (whole & np.int64(2**63 - 1)) >> (52 - bits)
-    bins, counts = np.unique(np.where(whole < 0, -positions - 1, positions), return_counts=True)
-    return dict(zip(bins.tolist(), counts.tolist(), strict=True))
+    bins = np.where(whole < 0, -positions - 1, positions)
+    order = np.argsort(bins)
+    bins = bins[order]
+    begins = np.flatnonzero(np.append(True, bins[1:] != bins[:-1])[: bins.size])
+    counts = np.add.reduceat(times[order], begins) if begins.size else begins
+    return dict(zip(bins[begins].tolist(), counts.tolist(), strict=True))
 
 
 def bin_range(number: int, *, bits: int = BITS) -> tuple[float, float]:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from millrace.contracts.packed import Packing
 from millrace.contracts.types import FLOATS, INTEGERS
 from millrace.quality.bins import bin_counts
 from millrace.quality.profile import (
     MAX_VALUE_CHARACTERS,
     MAX_VALUES,
+    NUM_HASHES,
     ColumnProfile,
     Profile,
     empty_column,
@@ -26,13 +28,13 @@ from millrace.quality.profile import (
 from millrace.quality.sums import exact_sums
 
 
-def profile(rows: DataFrame, *, columns: Sequence[str]) -> Profile:
-    """The profile of some columns. One Spark job."""
-    chosen = rows.select(*columns)
-    kinds = dict(chosen.dtypes)
+def profile(rows: DataFrame, *, kinds: Mapping[str, str], packing: Packing | None = None) -> Profile:
+    """The profile of some columns, of types by Spark's simple names. One Spark job. `packing`: how some of them travel."""
+    chosen = rows.select(*(packing.around(kinds) if packing else kinds))
 
     def parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        found = reduce(merge, (profile_batch(batch, kinds) for batch in batches), empty(kinds))
+        whole = map(packing.unpack, batches) if packing else batches
+        found = reduce(merge, (profile_batch(batch, kinds) for batch in whole), empty(kinds))
         yield pa.record_batch([pa.array([found.to_json()])], names=["profile"])
 
     texts = chosen.mapInArrow(parts, "profile string").collect()
@@ -58,16 +60,18 @@ def profile_array(array: pa.Array, kind: str) -> ColumnProfile:
         return ColumnProfile(**{**none.__dict__, **counts})
     if kind in ("string", "binary", "boolean"):
         return _of_values(present, none, counts)
-    numbers = _numbers(present, kind)
-    finite = numbers[np.isfinite(numbers)] if kind in FLOATS else numbers
-    counts["num_nans"] = int(np.isnan(numbers).sum()) if kind in FLOATS else 0
-    counts["num_infinite"] = len(numbers) - len(finite) - counts["num_nans"]
-    total, squares = exact_sums(finite)
-    values: dict[str, int] | None = None
-    if none.values is not None:
-        # `unique` sorts, so the first MAX_VALUES + 1 are enough to know that there are too many.
-        unique, repeats = np.unique(finite, return_counts=True)
-        values = _listed(pa.array(unique), repeats.tolist(), kind) if len(unique) <= MAX_VALUES else None
+    # Each distinct number of the batch is looked at once: most columns have few, and Arrow finds them without sorting.
+    encoded = pa.array(_numbers(present, kind)).dictionary_encode()
+    numbers = encoded.dictionary.to_numpy()
+    repeats = np.bincount(encoded.indices.to_numpy(), minlength=len(numbers))
+    finite, times = numbers, repeats
+    if kind in FLOATS:
+        is_finite = np.isfinite(numbers)
+        finite, times = numbers[is_finite], repeats[is_finite]
+        counts["num_nans"] = int(repeats[np.isnan(numbers)].sum())
+    counts["num_infinite"] = len(present) - int(times.sum()) - counts.get("num_nans", 0)
+    total, squares = exact_sums(finite, times)
+    is_listed = none.values is not None and len(finite) <= MAX_VALUES
     return ColumnProfile(
         kind,
         **counts,
@@ -75,8 +79,8 @@ def profile_array(array: pa.Array, kind: str) -> ColumnProfile:
         high=finite.max().item() if len(finite) else None,
         total=total,
         squares=squares,
-        bins=bin_counts(finite.astype(np.float64), bits=none.bits),
-        values=values,
+        bins=bin_counts(finite.astype(np.float64), times, bits=none.bits),
+        values=_listed(pa.array(finite), times.tolist(), kind) if is_listed else None,
         hashes=_hash_numbers(numbers),
     )
 
@@ -103,9 +107,8 @@ def _of_values(present: pa.Array, none: ColumnProfile, counts: Mapping[str, int]
         return ColumnProfile(**fields)
     measure = pc.utf8_length if none.type == "string" else pc.binary_length
     lengths = measure(distinct).to_numpy(zero_copy_only=False).astype(np.int64)
-    all_lengths = np.repeat(lengths, repeats)
-    fields["total"], fields["squares"] = exact_sums(all_lengths)
-    fields["bins"] = bin_counts(all_lengths.astype(np.float64))
+    fields["total"], fields["squares"] = exact_sums(lengths, repeats)
+    fields["bins"] = bin_counts(lengths.astype(np.float64), repeats)
     if none.type == "string":
         bounds = pc.min_max(distinct)
         fields["low"], fields["high"] = (bounds[name].as_py()[:MAX_VALUE_CHARACTERS] for name in ("min", "max"))
@@ -126,9 +129,10 @@ def _hash_value(value: str | bytes | bool) -> int:
 
 
 def _hash_numbers(numbers: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> tuple[int, ...]:
-    """The smallest of the numbers' hashes (splitmix64's finaliser, a bijection, of their 64 bits); all NaNs are one."""
+    """The smallest of distinct numbers' hashes (splitmix64's finaliser, a bijection, of their 64 bits); all NaNs are one."""
     bits = np.where(np.isnan(numbers), np.nan, numbers) if numbers.dtype.kind == "f" else numbers
     mixed = bits.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return smallest(set(np.unique(mixed ^ (mixed >> np.uint64(31)))[:1024].tolist()))
+    mixed ^= mixed >> np.uint64(31)
+    return smallest(set((np.partition(mixed, NUM_HASHES)[:NUM_HASHES] if len(mixed) > NUM_HASHES else mixed).tolist()))

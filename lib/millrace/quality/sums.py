@@ -17,15 +17,17 @@ _BITS = 27
 _MASK = (1 << _BITS) - 1
 
 
-def exact_sums(values: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> tuple[int, int]:
-    """The total and the total of squares of finite numbers, (n,) float64 or int64, n < 2**26, in units as above."""
+def exact_sums(values: npt.NDArray[np.float64] | npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The total and the total of squares of finite numbers (n,), float64 or int64, in units as above, where each is there so many
+    times (n,): less than 2**26 together."""
     if not len(values):
         return 0, 0
     if values.dtype.kind == "i":
         largest = max(abs(int(values.min())), abs(int(values.max())))
         if largest >= 1 << 53:
-            numbers = values.tolist()
-            return sum(numbers) << UNIT, sum(number * number for number in numbers) << 2 * UNIT
+            numbers = list(zip(values.tolist(), times.tolist(), strict=True))
+            total, squares = (sum(number**power * time for number, time in numbers) for power in (1, 2))
+            return total << UNIT, squares << 2 * UNIT
         parts, powers = values.astype(np.int64), np.zeros(len(values), np.int64)
     else:
         fractions, exponents = np.frexp(values)
@@ -34,7 +36,7 @@ def exact_sums(values: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> tuple
     groups = powers - lowest
     high, low = parts >> _BITS, parts & _MASK
     total = squares = 0
-    sums = [_sum_by_group(groups, each) for each in (parts, high * high, high * low, low * low)]
+    sums = [_sum_by_group(groups, each, times) for each in (parts, high * high, high * low, low * low)]
     for group, (part, high_high, high_low, low_low) in enumerate(zip(*sums, strict=True)):
         shift = group + lowest + UNIT
         total += part << shift
@@ -57,8 +59,8 @@ def deviation_of(total: int, squares: int, count: int) -> float | None:
         return None
 
 
-def _sum_by_group(groups: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64]) -> list[int]:
+def _sum_by_group(groups: npt.NDArray[np.int64], numbers: npt.NDArray[np.int64], times: npt.NDArray[np.int64]) -> list[int]:
     """Exact sums of integers below 2**54 by group: halves, added as floats, stay whole numbers below 2**53."""
-    high = np.bincount(groups, weights=numbers >> _BITS)
-    low = np.bincount(groups, weights=numbers & _MASK)
+    high = np.bincount(groups, weights=(numbers >> _BITS) * times)
+    low = np.bincount(groups, weights=(numbers & _MASK) * times)
     return [(int(above) << _BITS) + int(below) for above, below in zip(high.tolist(), low.tolist(), strict=True)]

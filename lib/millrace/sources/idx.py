@@ -1,4 +1,4 @@
-"""The idx format of MNIST: PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, plain or gzipped, in pairs.
+"""The idx format of MNIST: PREFIX-images-idx3-ubyte and PREFIX-labels-idx1-ubyte, plain or compressed, in pairs.
 
 Layout (LeCun, Cortes, Burges, "The MNIST database"): two zero bytes, a type code (8 is unsigned byte), the number of dimensions,
 each dimension as a big-endian 32-bit integer, then the data in C order.
@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from millrace.contracts.table import TableContract
 from millrace.errors import SourceError
-from millrace.sources.opening import damaged, open_raw
+from millrace.sources.opening import compression_of, damaged, open_raw, with_compressions
 from millrace.sources.reader import REJECTS
 
-SUFFIXES = ("-ubyte", "-ubyte.gz")
+SUFFIXES = with_compressions("-ubyte")
 _IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 _BATCH_ROWS = 4_096
 _BATCH_BYTES = 64 * 1024**2  # also the largest image: a damaged header could ask for more than there is memory
@@ -53,7 +53,7 @@ class IdxReader:
 
 def pairs(paths: list[str]) -> list[tuple[str, str]]:
     """Each file of images with its labels. Raises SourceError for one without the other."""
-    by_stem = {path.removesuffix(".gz"): path for path in paths}
+    by_stem = {path.removesuffix(compression_of(path) or ""): path for path in paths}
     found = []
     for stem, path in sorted(by_stem.items()):
         other = stem.replace(_IMAGES, _LABELS) if stem.endswith(_IMAGES) else stem.replace(_LABELS, _IMAGES)
