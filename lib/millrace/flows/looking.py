@@ -45,24 +45,38 @@ def is_profiled(context: Context) -> bool:
     return context.config.quality.profile or context.config.quality.drift is not None
 
 
+def profiled_columns(context: Context) -> dict[str, str]:
+    """Silver's columns, with their types by Spark's simple names."""
+    return {field.name: field.dataType.simpleString() for field in struct_type(context.silver)}
+
+
 def look_at(
-    context: Context, scope: Scope, silver_rows: DataFrame, *, recount: bool = False, packing: Packing | None = None
+    context: Context,
+    scope: Scope,
+    silver_rows: DataFrame,
+    *,
+    recount: bool = False,
+    tonight: Profile | None = None,
+    packing: Packing | None = None,
 ) -> Looked:
     """Profiles silver, of the scope's nights what the standing profile does not have; all of it where that does not hold any more
-    (`recount`). `packing`: how some of its columns travel. Raises QualityError where a column has drifted and quality.drift says
-    stop."""
+    (`recount`). `tonight`: the profile of the scope's nights, where it is known; `packing`: how some columns travel.
+
+    Raises QualityError where a column has drifted and quality.drift says stop.
+    """
     config, standing = context.config, scope.standing
     always = standing is not None and config.fit.refit == "always"
     if not is_profiled(context):
         return Looked(refit=always, reference=None if standing is None or always else standing.reference)
-    kinds = {field.name: field.dataType.simpleString() for field in struct_type(context.silver)}
-    nights = F.col("_night")
+    kinds, nights = profiled_columns(context), F.col("_night")
 
     def profile_of(rows: DataFrame) -> Profile:
         return profile(rows, kinds=kinds, packing=packing)
 
     with observe.timed("profile"):
-        whole = tonight = profile_of(silver_rows.filter(nights.isin(list(scope.nights))))
+        if tonight is None:
+            tonight = profile_of(silver_rows.filter(nights.isin(list(scope.nights))))
+        whole = tonight
         if standing is not None and (recount or standing.profile is None):
             whole = profile_of(silver_rows)
         elif standing is not None and standing.profile is not None:

@@ -1,8 +1,8 @@
 """raw files -> gold, for `materialize: [gold]`: the steps of preprocess without bronze and silver between.
 
-Two passes over the files: one for rules, keys, classes and statistics, one that encodes, where that can be as it reads. Profiles
-and tokenizers that are trained take one more. Nights are told by their raw files; those that are new are done, and all where what
-decides about rows has changed, or has to be fitted anew.
+Two passes over the files: one for rules, keys, classes, statistics and the profile, one that encodes, where that can be as it
+reads. Tokenizers that are trained take one more. Nights are told by their raw files; those that are new are done, and all where
+what decides about rows has changed, or has to be fitted anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from millrace.flows.context import Context
 from millrace.flows.fitting import fit_from
 from millrace.flows.gold import Gold, write_gold
 from millrace.flows.ingest import cached
-from millrace.flows.looking import is_profiled, look_at
+from millrace.flows.looking import is_profiled, look_at, profiled_columns
 from millrace.flows.pinned import pin
 from millrace.flows.raw_rows import Known, RawRows
 from millrace.flows.rows import drop_rules, label_rules
@@ -106,7 +106,8 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
         kept = kept_of(context, made, rows)
-        looked = look_at(context, scope, kept, packing=made.packing)
+        profile = None if unseen.num_rows else found.profile()  # rows of unseen classes are not kept, and are in it
+        looked = look_at(context, scope, kept, tonight=profile, packing=made.packing)
         if looked.refit and scope.standing is not None:
             return None
         with observe.timed("fit"):
@@ -140,10 +141,13 @@ def look_through(context: Context, stack: ExitStack, make: Callable[..., RawRows
     """The survey of the scope's rows, which the stack keeps, and what made them: with keys compared where two may be equal."""
     label = context.config.label.column if isinstance(context.config.label, ClassLabelConfig) else None
     needs = needs_of(context.config.fitted_features)
+    profiled = profiled_columns(context) if is_profiled(context) else None
 
     def survey(made: RawRows) -> Survey:
         schema = struct_type(context.contract)
-        return stack.enter_context(surveyed(made.tagged(), schema=schema, needs=needs, label=label, packing=made.packing))
+        return stack.enter_context(
+            surveyed(made.tagged(), schema=schema, needs=needs, label=label, packing=made.packing, profiled=profiled)
+        )
 
     with observe.timed("survey"):
         made = make(compares_keys=False, is_survey=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,13 @@ from millrace.fit.statistics import Need, Statistics, merge_needs
 from millrace.flows.ingest import cached
 from millrace.flows.raw_rows import KEY_HASH
 from millrace.flows.rejects import Tally
+from millrace.quality.profile import Profile, merge
+from millrace.quality.profiling import empty, profile_batch
 
-STATISTICS, RULE, LABEL, TEXT, KEYS, REJECT = "statistics", "rule", "label", "text", "keys", "reject"
+STATISTICS, PROFILE, RULE, LABEL, TEXT, KEYS, REJECT = "statistics", "profile", "rule", "label", "text", "keys", "reject"
 """The kinds of a survey's rows.
 
+profile state is the profile of rows that are kept; none where nobody asked for it
 rule    column is the action, state the rule, num the rows; NULL both for rows that are kept
 label   column is the split, state the class (NULL: none), num the rows that are kept
 text    num rows that are kept and came as text (contracts.texts); none where no column is packed
@@ -63,10 +66,19 @@ class Survey:
     found: DataFrame
     needs: Sequence[Need]
     kinds: Mapping[str, Kind]
+    profiled: Mapping[str, str] | None = None
+    """The columns of the profile, with their types by Spark's simple names."""
 
     def statistics(self) -> Statistics:
         """Of the train rows that are kept and have a class, where there are classes."""
         return add_up(self._of(STATISTICS).select(*_PARTIAL), self.needs, self.kinds)
+
+    def profile(self) -> Profile | None:
+        """Of the rows that are kept; None where nobody asked for it."""
+        if self.profiled is None:
+            return None
+        texts = [row["state"] for row in self._of(PROFILE).select("state").collect()]
+        return reduce(merge, map(Profile.from_json, texts), empty(self.profiled))
 
     def tally(self) -> Tally:
         """Rows by rule."""
@@ -117,13 +129,20 @@ class Survey:
 
 @contextmanager
 def surveyed(
-    rows: DataFrame, *, schema: StructType, needs: Iterable[Need], label: str | None, packing: Packing | None = None
+    rows: DataFrame,
+    *,
+    schema: StructType,
+    needs: Iterable[Need],
+    label: str | None,
+    packing: Packing | None = None,
+    profiled: Mapping[str, str] | None = None,
 ) -> Iterator[Survey]:
     """Looks at tagged rows (`Rows.tagged`), with KEY_HASH where keys are to be compared. `label`: the column of classes;
-    `packing`: which of the columns are packed; `schema`: theirs when they are not."""
+    `packing`: which of the columns are packed; `schema`: theirs when they are not; `profiled`: see `Survey`."""
     wanted = merge_needs(needs)
     columns = [need.column for need in wanted]
     kinds = kinds_of(schema, columns)
+    columns = list(dict.fromkeys([*columns, *(profiled or ())]))
     seen = packing.around(columns) if packing else columns
     others = [
         F.col("split").alias("_split"),
@@ -132,16 +151,25 @@ def surveyed(
         F.when(F.col("_rule").isNotNull(), F.array(*_REJECTED)).alias(_REJECT),
     ]
     packing = packing if packing and PACKED in seen else None
-    look = _look(seen, wanted, kinds, has_classes=label is not None, packing=packing)
+    look = _look(seen, wanted, kinds, has_classes=label is not None, packing=packing, profiled=profiled)
     with cached(rows.select(*seen, *others).mapInArrow(look, _SCHEMA)) as found:
-        yield Survey(found, wanted, kinds)
+        yield Survey(found, wanted, kinds, profiled)
 
 
 def _look(
-    seen: Sequence[str], needs: Sequence[Need], kinds: dict[str, Kind], *, has_classes: bool, packing: Packing | None
+    seen: Sequence[str],
+    needs: Sequence[Need],
+    kinds: dict[str, Kind],
+    *,
+    has_classes: bool,
+    packing: Packing | None,
+    profiled: Mapping[str, str] | None,
 ) -> Rows:
+    unpack = packing.unpack if packing else lambda rows: rows
+
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         accumulator = Accumulator(needs, kinds)
+        profile = None if profiled is None else empty(profiled)
         rules: Counter[tuple[str | None, str | None]] = Counter()
         labels: Counter[tuple[str | None, str | None]] = Counter()
         hashes: list[npt.NDArray[np.int64]] = []
@@ -161,14 +189,19 @@ def _look(
                 split, label = (batch.column(name).filter(kept) for name in ("_split", "_label"))
                 labels.update(_counts(split, label))
                 counts = pc.and_kleene(counts, pc.is_valid(batch.column("_label")))
-            if seen:
-                counted = batch.select(seen).filter(counts)
-                accumulator.add(packing.unpack(counted) if packing else counted)
-                if accumulator.is_full:
-                    yield _as(STATISTICS, values_batch(accumulator))
-        if seen:
-            yield _as(STATISTICS, values_batch(accumulator))
-            yield _as(STATISTICS, counters_batch(accumulator))
+            wanted = batch.select(seen)
+            if profiled is not None and profile is not None:
+                whole = unpack(wanted.filter(kept))
+                profile = merge(profile, profile_batch(whole, profiled))
+                accumulator.add(whole.filter(counts.filter(kept)))
+            else:
+                accumulator.add(unpack(wanted.filter(counts)))
+            if accumulator.is_full:
+                yield _as(STATISTICS, values_batch(accumulator))
+        yield _as(STATISTICS, values_batch(accumulator))
+        yield _as(STATISTICS, counters_batch(accumulator))
+        if profile is not None:
+            yield _as(PROFILE, _batch({"num": [None], "state": [profile.to_json()]}))
         texts: Counter[tuple[str | None, str | None]] = Counter({(None, None): num_texts} if packing else {})
         for kind, counted in ((RULE, rules), (LABEL, labels), (TEXT, texts)):
             pairs, nums = list(counted), list(counted.values())
