@@ -31,7 +31,7 @@ from millrace.lake import log
 from millrace.lake.layout import Lake
 from millrace.lake.ledger import Entry, Ledger
 
-NUM_ROWS = 2_600_000
+NUM_ROWS = 3_300_000
 UPDATED_SHARE = 4
 """The lake of updates has one row of so many."""
 MAX_RATIO = 0.15
