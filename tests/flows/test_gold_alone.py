@@ -158,6 +158,21 @@ class Beasts:
         one_profile, other_profile = (self.state(way).profile for way in self.lakes)
         assert other_profile == one_profile is not None
 
+    def check_test_rows(self, night: str) -> int:
+        """What publishing reads of the raw files are silver's rows; how many."""
+        columns = ["row_id", "size", "weight", "kind"]
+        context = self.context("gold", night)
+        ledger = Ledger.read(context.lake)
+        version = ledger.version_of("gold/beasts")
+        assert version is not None
+        entry, state = entry_of_gold(context, ledger, version), state_of(context, ledger, version)
+        found = raw_rows_of_gold(context, entry, version, state, split="test", columns=columns)
+        uri, at = self.lakes["all"].path("silver/beasts"), Ledger.read(self.lakes["all"]).version_of("silver/beasts")
+        silver = log.read_rows(uri, version=at)
+        expected = silver.filter(pc.equal(silver.column("split"), "test")).select(columns)
+        assert found.sort_by("row_id").equals(expected.sort_by("row_id"))
+        return found.num_rows
+
     def state(self, way: str) -> FittedState:
         entry = self.entry(way)
         return FittedState.load(self.lakes[way], "beasts", entry.run.run_id, entry.step_key)
@@ -232,6 +247,7 @@ def test_numbers_that_spark_does_not_look_at_travel_packed(beasts: Beasts) -> No
     beasts.check_equal()
     assert beasts.rejected("gold") == beasts.rejected("all")
     assert len(beasts.gold("gold")) > 150
+    assert beasts.check_test_rows("2026-11-23") > 30
 
 
 def test_rows_that_all_came_typed_are_encoded_where_they_are_read(beasts: Beasts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,18 +363,7 @@ def test_the_raw_rows_of_the_test_split_are_those_that_silver_has(beasts: Beasts
     beasts.write("c.csv", *map(beast, range(40, 60)), "14,c,1,1.5,test,x")
     beasts.both(SECOND)
     beasts.check_equal()
-    columns = ["row_id", "size", "weight", "kind"]
-    context = beasts.context("gold", SECOND)
-    ledger = Ledger.read(context.lake)
-    version = ledger.version_of("gold/beasts")
-    assert version is not None
-    entry, state = entry_of_gold(context, ledger, version), state_of(context, ledger, version)
-    found = raw_rows_of_gold(context, entry, version, state, split="test", columns=columns)
-    uri, at = beasts.lakes["all"].path("silver/beasts"), Ledger.read(beasts.lakes["all"]).version_of("silver/beasts")
-    silver = log.read_rows(uri, version=at)
-    expected = silver.filter(pc.equal(silver.column("split"), "test")).select(columns)
-    assert found.sort_by("row_id").equals(expected.sort_by("row_id"))
-    assert found.num_rows == 12
+    assert beasts.check_test_rows(SECOND) == 12
 
 
 REFUSED = {

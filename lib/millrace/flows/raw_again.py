@@ -17,7 +17,7 @@ from millrace.fit.state import FittedState
 from millrace.flows.context import Context
 from millrace.flows.ingest import cached
 from millrace.flows.pinned import pin
-from millrace.flows.raw_rows import RawRows
+from millrace.flows.raw_rows import Known, RawRows
 from millrace.flows.scope import STEP, Scope
 from millrace.flows.taken import raw_nights
 from millrace.lake import ledger as books
@@ -64,7 +64,9 @@ def _made_again(
         frames = []
         for night, files in nights.items():
             scope = Scope((night,), True, dict(state.nights), state)
-            made = RawRows(context, attempt, scope, keep, files={night: files}, compares_keys=compares_keys)
+            made = RawRows(
+                context, attempt, scope, keep, files={night: files}, compares_keys=compares_keys, known=Known(by_name=True)
+            )
             frames.append(made.tagged().filter(F.col("_rule").isNull() & (F.col("split") == split)).select(*columns))
         rows = reduce(DataFrame.unionByName, frames).toArrow()
         pinned.check()

@@ -53,12 +53,14 @@ def packing_of(context: Context) -> Packing | None:
 
 @dataclass(frozen=True)
 class Known:
-    """What a survey has told of the rows that are to be made."""
+    """What is known of the rows that are to be made: the first two a survey has told."""
 
     rules: Collection[str] | None = None
     """Those of the contract that a row may break. None: all."""
     encoded: EncodedWhenRead | None = None
     """How features are made where rows are read."""
+    by_name: bool = False
+    """Whether somebody looks at columns by their names: none is packed then."""
 
 
 class RawRows(Rows):
@@ -85,7 +87,7 @@ class RawRows(Rows):
         contract = context.contract
         # without a key a row is told by the text that it has in its file
         can_be_typed = bool(contract.key) and not uses_content(context.config)
-        packing = packing_of(context) if can_be_typed and not compares_keys else None
+        packing = packing_of(context) if can_be_typed and not compares_keys and not known.by_name else None
         carrier = known.encoded or packing
         self._typed_source = typed(self._source, carrier) if can_be_typed else None
         self.packing = packing if self._typed_source is not None else None
