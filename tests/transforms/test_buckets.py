@@ -81,12 +81,20 @@ def test_a_bucket_gives_each_pair_with_something_new_once(rows: list[tuple[int, 
     }
     itself = [(content, content, content * 10, content * 10) for content in is_new if of_content[content] > 1]
     found = paired(texts, batch_rows=5)
-    together = [tuple(row.values()) for row in pairs_among(banded(texts, batch_rows)).to_pylist()]
-    assert together == sorted(set(found))
+    together = pairs_among(banded(texts, batch_rows), max_pairs=10**6)
+    assert together is not None
+    assert [tuple(row.values()) for row in together.to_pylist()] == sorted(set(found))
     assert sorted(pair for pair in found if pair[0] == pair[1]) == sorted(itself)
     found = [pair for pair in found if pair[0] != pair[1]]
     assert set(found) == expected
     assert Counter(found).total() <= 2 * len(expected)  # once in each of the two ranges that the keys fall into
+
+
+def test_too_many_pairs_are_not_listed() -> None:
+    for size, num_pairs in ((3, 3), (ALL_PAIRS, ALL_PAIRS * (ALL_PAIRS - 1) // 2), (ALL_PAIRS + 1, HUBS * (ALL_PAIRS + 1))):
+        texts = banded([([1, number + 2], number, number, True) for number in range(size)], 50)
+        assert pairs_among(texts, max_pairs=num_pairs) is not None
+        assert pairs_among(texts, max_pairs=num_pairs - 1) is None
 
 
 def test_equal_texts_count_once_and_big_buckets_stay_linear() -> None:

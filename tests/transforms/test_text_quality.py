@@ -159,6 +159,9 @@ def test_shares_of_ngrams_are_those_of_a_plain_count(words: list[str], n: int) -
         ("one two three four " + "x" * 1000 + ".", {}, ""),
         ("one two three four " + "x" * 1000 + ".", {"max_word_length": None}, "one two three four " + "x" * 1000 + "."),
         ("", {}, ""),
+        ("Teaser text of an article that goes on…", {}, ""),
+        ("水车在河边转动……", {}, "水车在河边转动……"),
+        ("水" * 1_500 + "。", {}, "水" * 1_500 + "。"),
     ],
 )
 def test_lines_that_c4_keeps(text: str, options: dict[str, Any], expected: str) -> None:

@@ -115,6 +115,12 @@ class GopherConfig(Section):
     max_duplicate_ngram_chars: dict[Positive, Fraction] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
     """Words of the n-gram: share of characters in n-grams that stood in the text before; none is counted twice."""
 
+    @model_validator(mode="after")
+    def _has_so_many_stop_words(self) -> GopherConfig:
+        if self.min_stop_words is not None and self.min_stop_words > len(set(self.stop_words)):
+            raise ValueError(f"min_stop_words is {self.min_stop_words}, and there are {len(set(self.stop_words))} stop_words")
+        return self
+
 
 class C4Config(Section):
     """The rules of Raffel et al. 2020 (C4), section 2.2. Lines that break a rule go from the text; then the page is judged."""

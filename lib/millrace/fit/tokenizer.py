@@ -33,7 +33,8 @@ def fit_tokens(rows: DataFrame, *, feature: Tokens, boundary_token: str | None =
 def sample_texts(rows: DataFrame, *, column: str, max_rows: int, max_bytes: int, seed: int) -> list[str]:
     """The texts of the rows with the smallest hash(seed, row_id), as many as fit both limits, in the order of their hashes.
 
-    Two Spark jobs: bytes by bucket of the hash, then the rows of the buckets that are needed. A first text over the limit is cut.
+    Two Spark jobs: bytes by bucket of the hash, then the rows of the buckets that are needed. The text that reaches the limit of
+    bytes is cut.
     """
     digest = F.sha2(F.concat(F.lit(f"{seed}:"), F.col("row_id")), 256)
     hashed = rows.filter(F.octet_length(column) > 0).select(digest.alias("hash"), F.col(column).alias("text"))

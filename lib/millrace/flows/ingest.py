@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 
 from millrace import observe
 from millrace.config.load import hash_of
-from millrace.config.sources import JdbcSource
+from millrace.config.sources import DeltaSource, JdbcSource
 from millrace.contracts.evolution import check_retyped
-from millrace.errors import ConfigError, SourceError
+from millrace.errors import ConfigError, SourceError, in_short
 from millrace.flows import rejects
 from millrace.flows.context import Context
 from millrace.flows.known_files import KnownFiles
@@ -110,13 +110,33 @@ def _unmoved(
     moved: list[books.RawFile] = []
     for file in files:
         before = by_content.get(file.sha256, [])
-        if before:
+        if before and not isinstance(context.config.source, DeltaSource):  # whose content names the table
             under_root = f"/{relative_path(context.source_path, file.path)}"
             before = [path for path in before if path.endswith(under_root)]
-        (moved if before and not any(map(raw.exists, before)) else new).append(file)
-    if moved:
+        (moved if before and not any(_is_there(raw, path) for path in before) else new).append(file)
+    if [file for file in moved if file.path not in KnownFiles.load(context.lake, context.config.source.name).files]:
         observe.warn(f"ingest: {_some([file.path for file in moved])} were taken by other nights from elsewhere, and not again")
     return tuple(new)
+
+
+def _is_there(raw: RawSource, path: str) -> bool:
+    """Whether a file is where it was; not where that place cannot be reached any more."""
+    try:
+        return raw.exists(path)
+    except (OSError, ImportError, ValueError) as error:
+        observe.say(f"ingest: {path} cannot be looked at ({in_short(str(error) or type(error).__name__)})")
+        return False
+
+
+def _remember_moved(context: Context, raw: RawSource, new: Sequence[books.RawFile]) -> None:
+    """Keeps what files are that are neither new nor known by their address: those of a source that was moved are read once."""
+    known = KnownFiles.load(context.lake, context.config.source.name)
+    paths = [
+        path for path in raw.find(context.source_path) if path not in known.files and path not in {file.path for file in new}
+    ]
+    if paths:
+        stamps = raw.stamps(paths)
+        known.save_with(context.lake, context.config.source.name, raw.identify(paths), stamps)
 
 
 def _as_it_stands(context: Context, standing: books.Entry, found: str) -> books.Inputs:
@@ -163,6 +183,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Reads tonight's files into bronze and their broken rows into quarantine."""
     source, table = context.config.source, bronze(context.config.source.name)
     raw = source_of(source, context.run.night)
+    _remember_moved(context, raw, attempt.inputs.files)
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         standing = attempt.ledger.version_of(table)
@@ -190,6 +211,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
 
 def take(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Takes tonight's files for a pipeline that has gold alone: preprocess reads them, and counts their rows."""
+    _remember_moved(context, source_of(context.config.source, context.run.night), attempt.inputs.files)
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         return books.Outcome()

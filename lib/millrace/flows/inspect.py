@@ -70,8 +70,8 @@ def sql(lake: Lake, query: str, *, sessions: Sessions = no_session) -> pa.Table:
 
 
 def rejects(lake: Lake, config: PipelineConfig, *, night: str | None, num_samples: int = 0) -> list[Rejects]:
-    """Quarantined and dropped rows of a pipeline and its source, by stage and rule, with samples of each: of all that was
-    written, failed runs too. However many they are, no more than a few batches of them are in memory."""
+    """Quarantined and dropped rows of a pipeline and its source, by stage and rule, with samples of each: of all that is
+    there, a failed run's too until the next one writes. No more than a few batches of them are in memory."""
     found: dict[tuple[str, ...], Rejects] = {}
     for table in (rejects_of_source(config.source.name), rejects_of_pipeline(config.name), rejects_of_gold(config.name)):
         uri = existing(lake).path(table)

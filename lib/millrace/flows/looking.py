@@ -81,10 +81,10 @@ def look_at(
             whole = profile_of(silver_rows)
         elif standing is not None and standing.profile is not None:
             whole = merge(_read(standing.profile), tonight)
-        if scope.reference is not None:
+        if scope.reference is not None and config.quality.drift is not None and set(scope.came) != set(scope.nights):
             tonight = profile_of(silver_rows.filter(nights.isin(list(scope.came))))
     reference = scope.reference if standing is None else standing.reference
-    drifts = drift_of(context, reference, tonight, is_said=scope.rebuild)
+    drifts = drift_of(context, reference, tonight, is_said=scope.is_again)
     refits = config.quality.drift is not None and config.quality.drift.on_drift == "refit"
     refit = always or (standing is not None and refits and any(each.drifted for each in drifts))
     plain = json.loads(whole.to_json())

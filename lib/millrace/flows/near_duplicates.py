@@ -76,33 +76,30 @@ def drop_near_duplicates(
     """
     with observe.timed("near_duplicates/candidates"):
         banded = texts(signed, standing=standing, few=few)
-        together = None
+        together, listed = None, None
         if (standing is None or few) and signed.count() * config.shape[0] <= max_listed:
             together = banded.toArrow() if standing is None else _listed(banded, max_listed)
-        if together is None:
-            pairs = keep(candidates(banded))
+            listed = None if together is None else pairs_among(together, max_pairs=max_listed)
+        if listed is None:
+            together, pairs = None, keep(candidates(banded))
             listed = _listed(pairs, max_listed)
-        else:
-            listed = pairs_among(together)
     everything = signed if standing is None else signed.unionByName(standing, allowMissingColumns=True)
     if listed is None:
         groups = keep(groups_of(links_by_join(everything, pairs=pairs, threshold=config.threshold)))
         related = rows_with_standing(signed, standing=standing, groups=groups, few=few)
     else:
-        near = _near_ones(everything, listed, config.threshold)
+        near, contents = _near_ones(everything, listed, config.threshold), contents_of(listed)
+        if together is not None and not by_night:
+            later = later_in_groups(with_groups(of_contents(together, contents), near))
+            return tag_later(rows, later=_as_frame(later, everything), config=config)
         groups = _as_frame(near, everything)
-        contents = contents_of(listed)
         related = rows_in_pairs(signed, standing=standing, contents=_as_frame(contents, everything))
     with observe.timed("near_duplicates/later"):
-        if together is None or by_night:
-            if by_night:
-                later = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
-            else:
-                later = keep(later_rows(related, groups=groups))
-            later = _sent(later, later.count())
+        if by_night:
+            found = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
         else:
-            later = _as_frame(later_in_groups(with_groups(of_contents(together, contents), near)), everything)
-    return tag_later(rows, later=later, config=config)
+            found = keep(later_rows(related, groups=groups))
+        return tag_later(rows, later=_sent(found, found.count()), config=config)
 
 
 def _listed(frame: DataFrame, max_rows: int) -> pa.Table | None:

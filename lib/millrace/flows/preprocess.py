@@ -91,7 +91,7 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
     cleans_anew = context.config.fit.refit == "always" and scope.standing is not None and scope.standing.cleaning is not None
     outcome = None if cleans_anew else preprocess_scope(context, attempt, scope)
     if outcome is None:
-        outcome = preprocess_scope(context, attempt, all_again(scope))
+        outcome = preprocess_scope(context, attempt, all_again(scope, is_again=True))
     elif not scope.rebuild:
         say_who_waits(context, attempt, scope)
     assert outcome is not None

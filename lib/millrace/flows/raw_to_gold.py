@@ -77,7 +77,7 @@ def preprocess(context: Context, attempt: books.Attempt) -> books.Outcome:
             scope = all_again(scope)
     outcome = preprocess_scope(context, attempt, scope)
     if outcome is None:  # a class has come, or drift asks for a new fit: every night's rows are looked at again
-        outcome = preprocess_scope(context, attempt, all_again(scope))
+        outcome = preprocess_scope(context, attempt, all_again(scope, is_again=True))
     assert outcome is not None
     return outcome
 

@@ -76,10 +76,15 @@ def write(
     rebuild: bool = False,
     has_more: bool = False,
 ) -> tuple[TableVersion, ...]:
-    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and never were."""
-    if not has_more and not tally.quarantined and not tally.dropped and not set(nights) & log.nights_of(attempt.lake.path(table)):
+    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and the version that stands has
+    none either."""
+    if not has_more and not tally.quarantined and not tally.dropped:
         standing = attempt.ledger.version_of(table)
-        return () if standing is None else (TableVersion(table, standing),)
+        if standing is None:
+            return ()
+        known = log.nights_of(attempt.lake.path(table), standing)
+        if not (known if rebuild else known & set(nights)):
+            return (TableVersion(table, standing),)
     return (write_nights(attempt, table, rejected.repartition(1), nights, rebuild=rebuild),)
 
 

@@ -35,6 +35,8 @@ class Scope:
     """Where all has to be made anew: the nights for which that is,"""
     reference: Mapping[str, Any] | None = None
     """and the profile that they are compared with."""
+    is_again: bool = False
+    """Whether the step has found so on its way."""
 
 
 def sections(context: Context) -> list[object]:
@@ -48,6 +50,8 @@ def deciding(context: Context) -> list[object]:
     mode = [list(config.materialize)] if config.only_gold else []
     casting = ["integers have no fractions"] if any(step.cast and step.cast.type in INTEGERS for step in config.clean) else []
     signing = [SCHEME] if any(step.near_duplicates for step in config.clean) else []
+    judging = ["stop words are different ones"] if any(step.quality and step.quality.gopher for step in config.clean) else []
+    masking = ["numbers behind phone numbers"] if any(step.mask for step in config.clean) else []
     return [
         *mode,
         config.name,
@@ -61,6 +65,8 @@ def deciding(context: Context) -> list[object]:
         config.label,
         *signing,
         *casting,
+        *judging,
+        *masking,
     ]
 
 
@@ -91,10 +97,10 @@ def everything(seen: dict[str, str]) -> Scope:
     return Scope(tuple(sorted(seen)), True, seen, None)
 
 
-def all_again(scope: Scope) -> Scope:
+def all_again(scope: Scope, *, is_again: bool = False) -> Scope:
     """All nights, where those of a scope make others not right any more. They are compared with what stood all the same."""
     reference = None if scope.standing is None else scope.standing.reference
-    return replace(everything(scope.seen), came=scope.nights, reference=reference)
+    return replace(everything(scope.seen), came=scope.nights, reference=reference, is_again=is_again)
 
 
 def seen_nights(context: Context, attempt: books.Attempt) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """One pass over tagged rows for all that has to be known before they are encoded, in a table of bounded size.
 
-Each partition gives: statistics of its train rows, counts by rule, counts by split and class, hashes of keys, and the rows that
-are not kept. What it gives is kept in memory while the step asks about it.
+Each partition gives: statistics of its train rows, a profile of those that are kept, counts by rule, counts by split and class,
+hashes of keys, and the rows that are not kept. What it gives is kept in memory while the step asks about it.
 """
 
 from __future__ import annotations

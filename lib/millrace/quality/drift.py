@@ -26,6 +26,8 @@ _NUM_NAMED = 50
 _LEAST_SHARE = 1e-4
 """An empty cell counts as this share in a population stability index, which would else be infinite."""
 _LEAST_EXPECTED = 5.0
+_MANY = 15.0
+"""Rows where fewer than 5 are expected: chance does not bring so many."""
 
 Counts = npt.NDArray[np.float64]
 
@@ -141,17 +143,20 @@ def chi_square(reference: Counts, found: Counts) -> float:
 
 
 def pooled(reference: Counts, found: Counts, *, with_next: bool = True) -> npt.NDArray[np.float64]:
-    """(2, cells): the counts with small cells made one; the next smallest goes with them where they are still too few."""
+    """(2, cells): the counts with small cells made one; the next smallest goes with them where they are still too few.
+
+    A cell is small where few rows are expected of the smaller side, and that has few: what has come or gone stays by itself.
+    """
     table = np.stack([reference, found]).astype(np.float64)
-    table = table[:, np.argsort(table.sum(axis=0), kind="stable")]
-    smaller_side = table.sum(axis=1).min() / table.sum()
-    expected = table.sum(axis=0) * smaller_side
-    num_small = int(np.searchsorted(expected, _LEAST_EXPECTED))
-    if with_next and num_small and expected[:num_small].sum() < _LEAST_EXPECTED:
-        num_small += 1
-    if not num_small:
+    rows = table.sum(axis=1)
+    expected = table.sum(axis=0) * (rows.min() / rows.sum())
+    is_small = (expected < _LEAST_EXPECTED) & (table[rows == rows.min()].max(axis=0) < _MANY)
+    if not is_small.any():
         return table
-    return np.concatenate([table[:, :num_small].sum(axis=1, keepdims=True), table[:, num_small:]], axis=1)
+    others = np.flatnonzero(expected >= _LEAST_EXPECTED)
+    if with_next and others.size and expected[is_small].sum() < _LEAST_EXPECTED:
+        is_small[others[np.argmin(expected[others])]] = True
+    return np.concatenate([table[:, is_small].sum(axis=1, keepdims=True), table[:, ~is_small]], axis=1)
 
 
 def _counts(name: str, column: ColumnProfile, config: DriftConfig, keys: Collection[str]) -> bool:

@@ -67,16 +67,18 @@ def pairs_in_range(dealt: pa.Table) -> pa.Table:
     """
     entries = np.frombuffer(b"".join(dealt.column("_entries").to_pylist()), _ENTRY)
     contents, codes = _contents(*(np.ascontiguousarray(entries[name]) for name in ("content", "row", "is_new", "is_first")))
-    return _pairs_of(np.ascontiguousarray(entries["key"]), codes, contents)
+    return _pairs_of(_buckets(np.ascontiguousarray(entries["key"]), codes), contents)
 
 
-def pairs_among(texts: pa.Table) -> pa.Table:
-    """The same of all texts that there are, in a table that has BANDED."""
+def pairs_among(texts: pa.Table, *, max_pairs: int) -> pa.Table | None:
+    """The same of all texts that there are, in a table that has BANDED; None where buckets have more than so many pairs, also
+    repeated ones."""
     chosen = texts.select(BANDED)
     batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in chosen.columns], schema=chosen.schema)
     keys, counts, (content, row, is_new) = _texts(batch)
     contents, codes = _contents(content, row, is_new, is_new & (counts > 0))
-    return _pairs_of(keys, np.repeat(codes, counts), contents)
+    buckets = _buckets(keys, np.repeat(codes, counts))
+    return _pairs_of(buckets, contents) if buckets.num_pairs <= max_pairs else None
 
 
 def _texts(banded: pa.RecordBatch) -> tuple[Numbers, Numbers, tuple[Numbers, Numbers, Flags]]:
@@ -109,30 +111,49 @@ def _contents(number: Numbers, row: Numbers, is_new: Flags, is_first: Flags) -> 
     return _Contents(numbers, least, new, first & (least != most)), codes
 
 
-def _pairs_of(keys: Numbers, codes: Numbers, contents: _Contents) -> pa.Table:
-    """PAIRS of the contents, given by their places, that share a key; and of those that are repeated with themselves."""
-    itself = np.flatnonzero(contents.is_repeated)
-    packed = np.concatenate([itself << 32 | itself, *_pairs(keys, codes, contents.is_new)])
-    both = np.unique(packed)
-    left, right = both >> 32, both & _LOW
-    columns = [contents.number[left], contents.number[right], contents.row[left], contents.row[right]]
-    return pa.table(columns, schema=PAIRS)
+class _Buckets(NamedTuple):
+    """Contents by their keys."""
+
+    codes: Numbers
+    """Places of contents: those of a bucket, which is what has one key, one after the other, each once."""
+    starts: Numbers
+    sizes: Numbers
+
+    @property
+    def num_pairs(self) -> int:
+        """Of all buckets, also of contents of which neither is new."""
+        sizes = self.sizes
+        return int(np.where(sizes <= ALL_PAIRS, sizes * (sizes - 1) // 2, HUBS * sizes).sum())
 
 
-def _pairs(keys: Numbers, codes: Numbers, is_new: Flags) -> Iterator[Numbers]:
-    """Pairs of places, left above, right below: (pairs,). Of keys that only one entry has, which most are, there is none."""
+def _buckets(keys: Numbers, codes: Numbers) -> _Buckets:
+    """Those of contents, given by their places, that have these keys. Keys that one entry alone has, which most are, are left out."""
     order = np.argsort(keys)
     keys = keys[order]
     begins = np.append(True, keys[1:] != keys[:-1])[: keys.size]
     is_shared = ~(begins & np.append(begins[1:], True)[: keys.size])
     entries = np.unique(np.cumsum(begins)[is_shared] << 32 | codes[order[is_shared]])  # by bucket, by place, each once
-    bucket, code = entries >> 32, entries & _LOW
+    bucket = entries >> 32
     starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1])[: bucket.size])
-    sizes = np.diff(np.append(starts, bucket.size))
+    return _Buckets(entries & _LOW, starts, np.diff(np.append(starts, bucket.size)))
+
+
+def _pairs_of(buckets: _Buckets, contents: _Contents) -> pa.Table:
+    """PAIRS of the contents that share a bucket; and of those that are repeated with themselves."""
+    itself = np.flatnonzero(contents.is_repeated)
+    both = np.unique(np.concatenate([itself << 32 | itself, *_pairs(buckets, contents.is_new)]))
+    left, right = both >> 32, both & _LOW
+    columns = [contents.number[left], contents.number[right], contents.row[left], contents.row[right]]
+    return pa.table(columns, schema=PAIRS)
+
+
+def _pairs(buckets: _Buckets, is_new: Flags) -> Iterator[Numbers]:
+    """Pairs of places, left above, right below: (pairs,)."""
+    codes, starts, sizes = buckets
     for size in np.unique(sizes[sizes > 1]).tolist():
         left, right = np.triu_indices(size, 1, size) if size <= ALL_PAIRS else star(size)
         for start in _chunks(starts[sizes == size], left.size):
-            lefts, rights = (code[(start[:, None] + side).ravel()] for side in (left, right))
+            lefts, rights = (codes[(start[:, None] + side).ravel()] for side in (left, right))
             wanted = is_new[lefts] | is_new[rights]
             yield lefts[wanted] << 32 | rights[wanted]
 

@@ -11,6 +11,7 @@ from millrace.transforms.words import CJK, TERMINAL, lines_of, num_sentences, wo
 
 _POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _CITATION = re.compile(r"\[[0-9]*\]|\[edit\]|\[citation needed\]")
+_TRAILS_OFF = re.compile(f"(?:[.]{{3}}|(?<![…{CJK}])…)$")  # in Chinese …… ends a sentence
 _LETTERS_AROUND = re.compile(f"[{CJK}]")
 
 
@@ -50,16 +51,17 @@ def first_broken_of_c4(text: str, config: C4Config) -> Broken | None:
 
 
 def _stays(line: str, config: C4Config) -> bool:
-    if config.terminal_punctuation and (not line.endswith(TERMINAL) or line.endswith("...")):
+    if config.terminal_punctuation and (not line.endswith(TERMINAL) or _TRAILS_OFF.search(line)):
         return False
     lower = line.lower()
     if config.javascript and "javascript" in lower:
         return False
     if config.policies and any(policy in lower for policy in _POLICIES):
         return False
-    if config.max_word_length is not None and any(len(word) > config.max_word_length for word in line.split()):
+    words = words_of(line)
+    if config.max_word_length is not None and any(len(word) > config.max_word_length for word in words):
         return False
-    return config.min_words_per_line is None or len(words_of(line)) >= config.min_words_per_line
+    return config.min_words_per_line is None or len(words) >= config.min_words_per_line
 
 
 @cache

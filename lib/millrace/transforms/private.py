@@ -74,8 +74,8 @@ def masked(text: str, *, kinds: Sequence[PiiKind], region: str | None = None) ->
     if "card" in kinds:
         text = _DIGITS.sub(_cards, text)
     if "ip" in kinds:
+        text = _IPV6.sub(_ipv6, text)  # first, since an IPv4 address may be its end
         text = _IPV4.sub(_ipv4, text)
-        text = _IPV6.sub(_ipv6, text)
     if "phone" in kinds:
         text = _PHONE.sub(lambda match: _phone(match.group(), region), text)
     return text
@@ -91,10 +91,12 @@ def _ipv4(match: re.Match[str]) -> str:
 
 
 def _ipv6(match: re.Match[str]) -> str:
-    """A colon behind an address ends a clause. C++'s a::b and verses such as 1:1::2 have no group of three digits."""
+    """A colon behind an address ends a clause. Words such as abc::def have no digit, C++'s a::b1 and verses such as 1:1::2 no group
+    of three or four."""
     text = match.group()
     address = text if text.endswith("::") else text.rstrip(":")
-    is_one = _is_ip(address) and (address == "::1" or "." in address or any(len(group) > 2 for group in address.split(":")))
+    is_long = "." in address or any(len(group) > 2 for group in address.split(":"))
+    is_one = _is_ip(address) and any(map(str.isdigit, address)) and (is_long or address == "::1")
     return f"<IP>{text[len(address) :]}" if is_one else text
 
 
