@@ -3,7 +3,7 @@
 millrace    jsonl -> signatures (kept in memory while they are used) -> tagged rows -> jsonl of those that stay, as the flow does
 account     the same, with a pause after each stage for its seconds: what Spark otherwise does in one pass comes in parts
 spark_ml    jsonl -> words -> 5-grams -> hashed vectors -> MinHashLSH -> approxSimilarityJoin: the pairs, neither connected nor
-            taken out. Three tables of one hash each: 1 - 0.2**3 = 0.992 recall at similarity 0.8, which is Millrace's.
+            taken out. Tables have one hash each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from millrace.transforms.near_duplicates import signatures
 from millrace.transforms.shingles import shingle_blocks
 
 CONFIG = NearDuplicatesConfig(column="text", threshold=0.8, ngram=5, unit="words")
-_TABLES = 3
 _FEATURES = 1 << 20
 
 
@@ -127,7 +126,7 @@ def _timings() -> Iterator[dict[str, float]]:
         observe.LOG.setLevel(level)
 
 
-def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float) -> dict[str, Any]:
+def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float, tables: int) -> dict[str, Any]:
     """Seconds of Spark ML's join; those of the limit, and finished false, where it took longer."""
     from pyspark.ml.feature import HashingTF, MinHashLSH, NGram, Tokenizer
 
@@ -143,7 +142,7 @@ def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float) -
         )
         vectors = HashingTF(numFeatures=_FEATURES, binary=True, inputCol="grams", outputCol="vector").transform(grams)
         vectors = vectors.select("row_id", "vector").persist()
-        model = MinHashLSH(inputCol="vector", outputCol="hashes", numHashTables=_TABLES, seed=CONFIG.seed).fit(vectors)
+        model = MinHashLSH(inputCol="vector", outputCol="hashes", numHashTables=tables, seed=CONFIG.seed).fit(vectors)
         pairs = model.approxSimilarityJoin(vectors, vectors, 1.0 - CONFIG.threshold + 1e-9, distCol="distance")
         ids = pairs.select(F.col("datasetA.row_id").alias("left"), F.col("datasetB.row_id").alias("right"))
         ids.filter("left < right").write.mode("overwrite").json(out)
@@ -159,14 +158,14 @@ def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float) -
 
 
 def main() -> None:
-    """Answers {"side", "source", "out", "limit_seconds"} with seconds, finished and peak_bytes, and of the account stages."""
+    """Answers {"side", "source", "out", "limit_seconds", "tables"} with seconds, finished, peak_bytes, and of the account stages."""
     spark = session(int(sys.argv[1]))
 
-    def answer(side: str, source: str, out: str, limit_seconds: float) -> Mapping[str, Any]:
+    def answer(side: str, source: str, out: str, limit_seconds: float, tables: int) -> Mapping[str, Any]:
         run: Callable[[], dict[str, Any]] = {
             "millrace": lambda: millrace(spark, source, out),
             "account": lambda: account(spark, source, out),
-            "spark_ml": lambda: spark_ml(spark, source, out, limit_seconds),
+            "spark_ml": lambda: spark_ml(spark, source, out, limit_seconds, tables),
         }[side]
         with TreeMemory() as memory:
             done = run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Mapping
@@ -91,11 +92,12 @@ def test_ratios_and_bounds() -> None:
     sides = {
         "millrace": [side(9.0), side(4.0), side(5.0)],
         "spark_ml": [side(600.0, finished=False), side(12.0), side(400.0)],
+        "spark_ml_3_tables": [side(18.0), side(8.0), side(10.0)],
         "datatrove": [side(50.0)],
         "datatrove_words": [side(12.6), side(4.0), side(7.0)],
     }
     stages = {"reading": 1.0, "shingling_alone": 2.0, "shingling_and_signatures": 3.5, "near_duplicates/candidates": 0.5}
-    result = bench.summarise(sides, stages, {"rows/f1": 0.99}, 100)
+    result = bench.summarise(sides, stages, {"rows/f1": 0.99}, 100, tables=4)
     assert {(bound.name, bound.value, bound.holds) for bound in result.bounds} == {
         ("minhash_f1", 0.99, True),
         ("minhash_vs_datatrove", 10.0, True),
@@ -104,9 +106,22 @@ def test_ratios_and_bounds() -> None:
     }
     figures = {figure.name: figure.value for figure in result.figures}
     assert figures["minhash/spark_ml_finished"] == 0.0
+    assert (figures["minhash/spark_ml/tables"], figures["minhash_vs_spark_ml_3_tables"]) == (4, 2.0)
     assert figures["minhash/millrace/peak_memory"] == 1.0
     account = {name.rpartition("/")[2]: value for name, value in figures.items() if "/account/" in name}
     assert account == {"reading": 1.0, "shingling": 2.0, "signatures": 1.5, "candidates": 0.5}
+
+
+def test_recall_is_of_near_pairs_that_came_into_one_group(tmp_path: Path) -> None:
+    (tmp_path / "near.json").write_text(json.dumps([[0, 1], [1, 2], [3, 4], [5, 6]]))
+    rows = {
+        "millrace-dropped": [{"row_id": "1", "kept": "0"}, {"row_id": "2", "kept": "0"}, {"row_id": "6", "kept": "5"}],
+        "spark_ml": [{"left": "0", "right": "2"}, {"left": "1", "right": "2"}],
+    }
+    for name, lines in rows.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-0").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert bench.recalls(tmp_path) == {"millrace": 0.75, "spark_ml": 0.5}
 
 
 def test_memory_of_the_tree_is_seen() -> None:

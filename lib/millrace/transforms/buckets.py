@@ -127,7 +127,7 @@ class _Buckets(NamedTuple):
 
 
 def _buckets(keys: Numbers, codes: Numbers) -> _Buckets:
-    """Those of contents, given by their places, that have these keys. Keys that one entry alone has, which most are, are left out."""
+    """Those of contents, given by their places, that have these keys. Keys that one entry alone has are left out."""
     order = np.argsort(keys)
     keys = keys[order]
     begins = np.append(True, keys[1:] != keys[:-1])[: keys.size]

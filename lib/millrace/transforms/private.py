@@ -91,8 +91,7 @@ def _ipv4(match: re.Match[str]) -> str:
 
 
 def _ipv6(match: re.Match[str]) -> str:
-    """A colon behind an address ends a clause. Words such as abc::def have no digit, C++'s a::b1 and verses such as 1:1::2 no group
-    of three or four."""
+    """A colon behind an address ends a clause. Words such as abc::def have no digit, C++'s a::b1 and Gen 1:1::2 no long group."""
     text = match.group()
     address = text if text.endswith("::") else text.rstrip(":")
     is_long = "." in address or any(len(group) > 2 for group in address.split(":"))
