@@ -158,7 +158,7 @@ def spark_ml(spark: SparkSession, source: str, out: str, limit_seconds: float, t
 
 
 def main() -> None:
-    """Answers {"side", "source", "out", "limit_seconds", "tables"} with seconds, finished, peak_bytes, and of the account stages."""
+    """Answers {"side", "source", "out", "limit_seconds", "tables"} with seconds, finished, peak_bytes; of the account: stages."""
     spark = session(int(sys.argv[1]))
 
     def answer(side: str, source: str, out: str, limit_seconds: float, tables: int) -> Mapping[str, Any]:
