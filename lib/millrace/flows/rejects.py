@@ -76,15 +76,13 @@ def write(
     rebuild: bool = False,
     has_more: bool = False,
 ) -> tuple[TableVersion, ...]:
-    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and the version that stands has
-    none either."""
-    if not has_more and not tally.quarantined and not tally.dropped:
-        standing = attempt.ledger.version_of(table)
-        if standing is None:
-            return ()
-        known = log.nights_of(attempt.lake.path(table), standing)
-        if not (known if rebuild else known & set(nights)):
-            return (TableVersion(table, standing),)
+    """Replaces the rejects of `nights`. Nothing is written where there are none (but `has_more`) and the table has none."""
+    uri, standing = attempt.lake.path(table), attempt.ledger.version_of(table)
+    newest = log.latest_version(uri)
+    if not has_more and not tally.quarantined and not tally.dropped and newest == standing:
+        known = log.nights_of(uri, standing)
+        if standing is None or not (known if rebuild else known & set(nights)):
+            return () if standing is None else (TableVersion(table, standing),)
     return (write_nights(attempt, table, rejected.repartition(1), nights, rebuild=rebuild),)
 
 
