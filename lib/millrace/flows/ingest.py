@@ -128,12 +128,12 @@ def _is_there(raw: RawSource, path: str) -> bool:
         return False
 
 
-def _remember_moved(context: Context, raw: RawSource, new: Sequence[books.RawFile]) -> None:
-    """Keeps what files are that are neither new nor known by their address: those of a source that was moved are read once."""
+def _remember_moved(context: Context, attempt: books.Attempt, raw: RawSource) -> None:
+    """Keeps what files are that no night has taken by their address: those of a source that was moved are read once."""
     known = KnownFiles.load(context.lake, context.config.source.name)
-    paths = [
-        path for path in raw.find(context.source_path) if path not in known.files and path not in {file.path for file in new}
-    ]
+    taken = {path for path, _ in taken_by_other_nights(context, attempt.ledger)}
+    others = {*known.files, *taken, *(file.path for file in attempt.inputs.files)}
+    paths = [path for path in raw.find(context.source_path) if path not in others]
     if paths:
         stamps = raw.stamps(paths)
         known.save_with(context.lake, context.config.source.name, raw.identify(paths), stamps)
@@ -183,7 +183,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Reads tonight's files into bronze and their broken rows into quarantine."""
     source, table = context.config.source, bronze(context.config.source.name)
     raw = source_of(source, context.run.night)
-    _remember_moved(context, raw, attempt.inputs.files)
+    _remember_moved(context, attempt, raw)
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         standing = attempt.ledger.version_of(table)
@@ -211,7 +211,7 @@ def ingest(context: Context, attempt: books.Attempt) -> books.Outcome:
 
 def take(context: Context, attempt: books.Attempt) -> books.Outcome:
     """Takes tonight's files for a pipeline that has gold alone: preprocess reads them, and counts their rows."""
-    _remember_moved(context, source_of(context.config.source, context.run.night), attempt.inputs.files)
+    _remember_moved(context, attempt, source_of(context.config.source, context.run.night))
     if not attempt.inputs.files:
         observe.say("ingest: no new files")
         return books.Outcome()

@@ -90,7 +90,9 @@ def drop_near_duplicates(
     else:
         near, contents = _near_ones(everything, listed, config.threshold), contents_of(listed)
         if together is not None and not by_night:
-            later = later_in_groups(with_groups(of_contents(together, contents), near))
+            with observe.timed("near_duplicates/later"):
+                later = later_in_groups(with_groups(of_contents(together, contents), near))
+            observe.note("near_duplicates", num_candidates=listed.num_rows, num_later=later.num_rows)
             return tag_later(rows, later=_as_frame(later, everything), config=config)
         groups = _as_frame(near, everything)
         related = rows_in_pairs(signed, standing=standing, contents=_as_frame(contents, everything))
@@ -99,7 +101,9 @@ def drop_near_duplicates(
             found = keep(later_rows_by_night(related, groups=groups, threshold=config.threshold))
         else:
             found = keep(later_rows(related, groups=groups))
-        return tag_later(rows, later=_sent(found, found.count()), config=config)
+        num_later = found.count()
+    observe.note("near_duplicates", num_candidates=None if listed is None else listed.num_rows, num_later=num_later)
+    return tag_later(rows, later=_sent(found, num_later), config=config)
 
 
 def _listed(frame: DataFrame, max_rows: int) -> pa.Table | None:

@@ -80,9 +80,11 @@ def write(
     uri, standing = attempt.lake.path(table), attempt.ledger.version_of(table)
     newest = log.latest_version(uri)
     if not has_more and not tally.quarantined and not tally.dropped and newest == standing:
+        if standing is None:
+            return ()
         known = log.nights_of(uri, standing)
-        if standing is None or not (known if rebuild else known & set(nights)):
-            return () if standing is None else (TableVersion(table, standing),)
+        if not (known if rebuild else known & set(nights)):
+            return (TableVersion(table, standing),)
     return (write_nights(attempt, table, rejected.repartition(1), nights, rebuild=rebuild),)
 
 

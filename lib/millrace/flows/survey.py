@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from millrace.flows.ingest import cached
 from millrace.flows.raw_rows import KEY_HASH
 from millrace.flows.rejects import Tally
 from millrace.quality.profile import Profile, merge
-from millrace.quality.profiling import empty, profile_batch
+from millrace.quality.profiling import empty, profile_batch, together
 
 STATISTICS, PROFILE, RULE, LABEL, TEXT, KEYS, REJECT = "statistics", "profile", "rule", "label", "text", "keys", "reject"
 """The kinds of a survey's rows.
@@ -77,8 +77,7 @@ class Survey:
         """Of the rows that are kept; None where nobody asked for it."""
         if self.profiled is None:
             return None
-        texts = [row["state"] for row in self._of(PROFILE).select("state").collect()]
-        return reduce(merge, map(Profile.from_json, texts), empty(self.profiled))
+        return together((row["state"] for row in self._of(PROFILE).select("state").collect()), self.profiled)
 
     def tally(self) -> Tally:
         """Rows by rule."""

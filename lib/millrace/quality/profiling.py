@@ -38,7 +38,12 @@ def profile(rows: DataFrame, *, kinds: Mapping[str, str], packing: Packing | Non
         yield pa.record_batch([pa.array([found.to_json()])], names=["profile"])
 
     texts = chosen.mapInArrow(parts, "profile string").collect()
-    return reduce(merge, (Profile.from_json(row["profile"]) for row in texts), empty(kinds))
+    return together((row["profile"] for row in texts), kinds)
+
+
+def together(profiles: Iterable[str], kinds: Mapping[str, str]) -> Profile:
+    """The profile of all rows, out of those of some, as JSON."""
+    return reduce(merge, map(Profile.from_json, profiles), empty(kinds))
 
 
 def empty(kinds: Mapping[str, str]) -> Profile:
