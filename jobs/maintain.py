@@ -1,4 +1,5 @@
-"""Compacts tables and removes files that nobody needs; spares versions that the ledger, models or unfinished runs name.
+"""Compacts tables and removes files that nobody needs; spares versions that stand, and what models or unfinished
+runs need.
 
 ./spark-submit.sh jobs/maintain.py --lake ./lake --dry-run
 """

@@ -37,4 +37,4 @@ quoted() { printf '%q ' "$@"; }
 echo "JAVA_HOME=$(quoted "$venv/java")SPARK_HOME=$(quoted "$("$venv/bin/python" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')")$(
   quoted "$venv/bin/spark-submit" --master yarn --deploy-mode client --properties-file "$root/conf/spark/cluster.conf" \
     --conf "spark.pyspark.driver.python=$venv/bin/python" --jars "${jars#,}" --py-files "$dist/millrace.zip" \
-    --archives "$dist/environment.tar.gz#environment" "$root/jobs/preprocess.py" --pipeline mnist --lake hdfs:///lake)"
+    --archives "$dist/environment.tar.gz#environment" "$root/jobs/nightly.py" --pipeline mnist --lake hdfs:///lake)"

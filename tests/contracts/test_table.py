@@ -124,7 +124,7 @@ def test_column_conditions(column: dict[str, Any], conditions: dict[str, str]) -
         ),
         (
             {"columns": {"id": {"type": "string", "range": [0, 1]}}},
-            "expected a valid columns.id in x.yaml; found range goes with a number, not string. Mend it there.",
+            "expected a valid columns.id in x.yaml; found range goes with a number, date or timestamp, not string. Mend it there.",
         ),
         (
             {"columns": {"id": {"type": "int", "range": [9, 0]}}},

@@ -24,7 +24,7 @@ class ArchiveLimits(Section):
 
 
 class _MembersSource(Source):
-    """Many files in directories or archives (.tar, .tar.gz, .tar.bz2, .tar.zst, .zip), one row each."""
+    """Many files in directories or archives (.tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.zst, .zip), one row each."""
 
     pattern: str
     """A regular expression with named groups that fill columns of their names: `(?P<label>pos|neg)/(?P<index>[0-9]+)[.]txt`. It
@@ -88,7 +88,7 @@ class _WebFormat(Section):
 
 
 class WarcFormat(_WebFormat):
-    """Web archives (WARC 1.0 and 1.1, ISO 28500): one row for each response."""
+    """Web archives (WARC 1.0 and 1.1, ISO 28500): one row for each response, with columns of `sources/warc.py`."""
 
     format: Literal["warc"]
 
@@ -98,7 +98,7 @@ class WarcSource(WarcFormat, Source):
 
 
 class WetFormat(_WebFormat):
-    """Texts of web archives: one row for each conversion record."""
+    """Texts of web archives: one row for each conversion record, with columns of `sources/warc.py`."""
 
     format: Literal["wet"]
 
@@ -108,7 +108,7 @@ class WetSource(WetFormat, Source):
 
 
 class TsSource(Source):
-    """Time series with one label each, as UEA and UCR give them (sktime's .ts)."""
+    """Time series with one label each, as UEA and UCR give them (sktime's .ts): columns subset, index, series, label."""
 
     format: Literal["ts"]
     missing: Literal["quarantine", "nan"] = "quarantine"

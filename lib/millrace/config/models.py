@@ -75,9 +75,9 @@ class PipelineConfig(Named):
 
     source: SourceConfig
     materialize: tuple[Materialized, ...] = _LISTS[0]
-    """The tables that are written: [bronze, silver, gold], or [gold]: raw files go to gold in two passes over them (one
-    more for quality.profile and for a tokenizer that is trained), and what compares rows with those of other nights is not to be
-    had. Both give the same gold."""
+    """The tables that are written: [bronze, silver, gold], or [gold]: raw files go to gold in two passes over them (two
+    more for each BPE or WordPiece that is trained, one for a vocabulary of words or characters, one where keys are equal), and
+    what compares rows with those of other nights is not to be had. Both give the same gold."""
     quality: QualityConfig = QualityConfig()
     clean: tuple[CleanStep, ...] = ()
     split: SplitConfig

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class IdxSource(Source):
-    """MNIST's pairs of files."""
+    """MNIST's pairs of files: columns subset, index, image, digit."""
 
     format: Literal["idx"]
 

@@ -16,7 +16,7 @@ def check_range(kind: str, low: End, high: End) -> None:
     """Raises ValueError where `low` and `high` are no range for a column of type `kind`."""
     ends = [end for end in (low, high) if end is not None]
     if kind not in (*INTEGERS, *FLOATS, "date", "timestamp"):
-        raise ValueError(f"range goes with a number, not {kind}")
+        raise ValueError(f"range goes with a number, date or timestamp, not {kind}")
     legal = {"date": (date,), "timestamp": (date, datetime)}.get(kind, (int, float))
     strange = next((end for end in ends if type(end) not in legal), None)
     if strange is not None:

@@ -143,8 +143,8 @@ class Reference(Section):
 class Evolution(Section):
     """What happens when a source's columns are not the contract's. The contract stays what silver and the model see.
 
-    For formats whose files name columns: csv, json, jsonl, parquet, delta, jdbc. In JSON each object is looked at alone: what is
-    said of a file here is said of an object, and a column is missing where its key is (null is a value).
+    For formats whose files name columns: csv, json, jsonl, parquet, delta, jdbc, mixed. In JSON each object is looked at alone:
+    what is said of a file here is said of an object, and a column is missing where its key is (null is a value).
     """
 
     added: Literal["refuse", "quarantine", "evolve"] = "refuse"
