@@ -25,6 +25,7 @@ import yaml
 
 from bench.pipeline_side import STEPS
 from bench.report import Bound, Figure, Result
+from bench.tree_memory import TreeMemory
 from bench.workers import ROOT, Worker
 from millrace.errors import MillraceError, SourceError
 from millrace.lake import log
@@ -81,6 +82,8 @@ class Measured:
     updated_rebuild: Night
     updated: Night
     cold_seconds: float
+    peak_bytes: int
+    """The session's process tree, over all nights."""
 
 
 class Bench:
@@ -139,6 +142,7 @@ def measure(num_rounds: int, *, lines: Sequence[bytes], num_rows: int, warm_up: 
     settings = (f"spark.master=local[{_CORES}]",)
     with (
         tempfile.TemporaryDirectory(prefix="millrace-bench-") as name,
+        TreeMemory(without_self=True) as memory,
         Worker("bench.pipeline_side", *settings, environment={}, timeout_seconds=_TIMEOUT_SECONDS) as worker,
     ):
         cold_seconds = worker.ask(ask="start")["seconds"]
@@ -150,7 +154,7 @@ def measure(num_rounds: int, *, lines: Sequence[bytes], num_rows: int, warm_up: 
         num_updated = num_rows // UPDATED_SHARE
         _say(f"{num_updated:,} rows, then 1 % updated")
         updated_rebuild, updated = updated_lake(worker, Path(name) / "updated", lines, num_updated)
-    measured = Measured(rebuild, new, updated_rebuild, updated, cold_seconds)
+    measured = Measured(rebuild, new, updated_rebuild, updated, cold_seconds, memory.peak_bytes)
     check(measured, num_rows)
     return summarise(measured)
 
@@ -200,6 +204,7 @@ def summarise(measured: Measured) -> Result:
     figures = [
         Figure("num_rows", measured.rebuild.num_rows_kept, "rows"),
         Figure("cold_start", measured.cold_seconds, "s"),
+        Figure("peak_memory", measured.peak_bytes / 2**30, "GiB"),
         Figure("full_rebuild", rebuild_seconds, "s"),
         Figure("one_percent_new", new_seconds, "s"),
         Figure("one_percent_night", new_seconds / rebuild_seconds, "ratio"),

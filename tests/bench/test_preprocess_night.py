@@ -23,7 +23,7 @@ def night(seconds: float, num_rows: int, files: Mapping[str, tuple[int, int]] = 
 
 
 def measured(*new: Night) -> Measured:
-    return Measured(night(50.0, 1000), new, night(60.0, 250, {"bronze": (1, 0), "gold": (3, 0)}), night(30.0, 3), 2.0)
+    return Measured(night(50.0, 1000), new, night(60.0, 250, {"bronze": (1, 0), "gold": (3, 0)}), night(30.0, 3), 2.0, 2**30)
 
 
 def test_every_id_has_its_row_and_another_shift_other_values() -> None:

@@ -44,7 +44,7 @@ def test_missing_data_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.full
 def test_a_night_is_measured_and_adds_up() -> None:
     """Starts a Spark session of its own."""
-    result = benchmark.measure(IMAGES, LABELS, heap_bytes=512 * 1024**2, times=0.02, cap_bytes=2**40)
+    result = benchmark.measure(IMAGES, LABELS, heap_bytes=512 * 1024**2, times=1 / 300, cap_bytes=3 * 1024**3)
     figures = {figure.name: figure.value for figure in result.figures}
     assert figures["num_rows"] == 3_424
     assert result.holds

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from millrace.config.tokens import CharactersFeature, JiebaFeature, WordsFeature
 from millrace.contracts.cutting import jieba_dictionary
-from millrace.fit.vocabulary import cutter_of, fit_vocabulary, merge_counts, token_counts
+from millrace.fit.vocabulary import cutter_of, fit_vocabulary, token_counts
 
 TEXTS = ["b a, c a", "A b B", None, "", "ü c b a \U0001f600", "中 b 中", "unk Unk unk"]
 WORDS = WordsFeature(column="text", encode="words")
@@ -47,13 +47,6 @@ def test_words_by_count_then_code_points(spark: SparkSession) -> None:
     assert fit(num_words=4, oov_token="<oov>", boundary="<end>") == ("<oov>", "<end>", "b")  # noqa: S106
     assert fit(min_frequency=4) == ("b", "a")
     assert fit(num_words=2, oov_token="<oov>", boundary="<end>") == ("<oov>", "<end>")  # noqa: S106
-
-
-def test_counts_of_nights_add_up(spark: SparkSession) -> None:
-    cutter = cutter_of(WORDS)
-    parts = [token_counts(frame(spark, texts), column="text", cutter=cutter) for texts in (TEXTS[:3], TEXTS[3:])]
-    merged = {row["token"]: row["count"] for row in merge_counts(parts).collect()}
-    assert merged == counted(TEXTS, WORDS)
 
 
 def test_characters_and_jieba(spark: SparkSession) -> None:

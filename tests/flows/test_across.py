@@ -87,3 +87,30 @@ def test_a_row_that_is_quarantined_late_has_its_raw_text(pipelines: Pipelines) -
     pipelines.write("b.csv", 3, digit=2)
     assert pipelines.call(FIRST) == [0, 0]
     assert rejected(pipelines) == {"split_is_unknown": Counter({"3": 1})}
+
+
+def test_a_row_without_a_class_takes_no_place_and_one_of_an_unseen_class_is_stored_whole(pipelines: Pipelines) -> None:
+    """Of two rows with one key the first has no label, so that the second is kept."""
+    columns = {"index": {"type": "int", "nullable": False}, "image": {"type": "string"}, "digit": {"type": "int"}}
+    pipelines.contract(columns=columns, key=["index"])
+    names = {"train": ["a"], "validation": [], "test": ["b"]}
+    pipelines.define(
+        "digits",
+        {
+            "clean": [],
+            "split": {"method": "given", "column": "image", "names": names},
+            "features": [{"column": "index", "encode": "zscore"}],
+            "label": {"column": "digit", "kind": "class"},
+            "quality": {"max_reject_ratio": 1.0},
+        },
+    )
+    (pipelines.raw / "a.csv").write_text("index,image,digit\n1,a,\n")
+    (pipelines.raw / "b.csv").write_text("index,image,digit\n1,a,5\n2,b,7\n")
+    assert pipelines.call(FIRST) == [0, 0]
+    assert pipelines.rows("silver/digits") == Counter({(FIRST, 1): 1})
+    table = "quarantine/pipelines/digits"
+    rows = log.read_rows(pipelines.lake.path(table), version=Ledger.read(pipelines.lake).version_of(table)).to_pylist()
+    assert {row["rule"]: (row["reason"], row["record"]) for row in rows} == {
+        "digit_is_no_label": ("the label has no value", '{"image":"a","index":"1"}'),
+        "digit_unseen_in_train": ("no row of the train split has this label", '{"digit":7,"image":"b","index":2}'),
+    }

@@ -71,6 +71,18 @@ def test_conditions_that_spark_cannot_read(
     assert str(caught.value).endswith(". Mend it there.")
 
 
+def test_casts_that_spark_does_not_know(spark: SparkSession) -> None:
+    clean = [{"cast": {"column": "price", "type": "string", "into": "text"}}]
+    clean.append({"cast": {"column": "text", "type": "date", "into": "day"}})
+    check_conditions(spark, make_pipeline(clean=clean), contract_of())
+    clean.append({"cast": {"column": "day", "type": "int", "into": "number"}})
+    with pytest.raises(ConfigError) as caught:
+        check_conditions(spark, make_pipeline(clean=clean), contract_of())
+    assert str(caught.value) == (
+        "config: expected clean.cast of day to a type that Spark can make of a date; found int. Cast it to a string first."
+    )
+
+
 def test_conditions_that_it_can_read(spark: SparkSession) -> None:
     clean = [
         {"cast": {"column": "price", "type": "int", "into": "whole"}},

@@ -200,3 +200,14 @@ def test_a_file_that_is_there_stays_without_force(filled: Lake, tmp_path: Path, 
     assert {path.name for path in tmp_path.iterdir()} == {"lake", "out.csv"}
     assert call(filled, TABLE, "--format", "csv", "--out", out, "--force").exit_code == 0
     assert out.read_text().startswith('"row_id"')
+
+
+def test_dates_that_python_does_not_have(filled: Lake, tmp_path: Path) -> None:
+    """Silver has none; a query may make one, alone or in a list."""
+    query = "SELECT DATE '9999-12-31' + 1 AS day, [DATE '9999-12-31' + 1] AS days FROM gold_tiny LIMIT 1"
+    out = tmp_path / "out.jsonl"
+    done = call(filled, query, "--format", "jsonl", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "10000-01-01" in json.loads(out.read_text())["day"]
+    done = call(filled, query, "--format", "csv", "--out", tmp_path / "out.csv")
+    assert done.exit_code == 0, done.output

@@ -388,7 +388,7 @@ REFUSED = {
                 "test": {"where": "size = 2"},
             }
         },
-        "a rule of split beside kind: that none of them is on two sides is seen in silver",
+        "rules or strata of split beside kind: that none of them is on two sides is seen in silver",
     ),
     "drop_duplicates": (
         {},

@@ -136,6 +136,35 @@ def test_rows_that_were_equal_to_one_that_gives_way_come_back(pipelines: Pipelin
     assert digits(pipelines, spark) == {first: (SECOND, 5), 11 - first: (FIRST, 1)}
 
 
+def test_a_newer_row_is_no_duplicate_of_the_one_whose_place_it_takes(pipelines: Pipelines, spark: SparkSession) -> None:
+    pipelines.contract(upsert=True)
+    pipelines.define("digits", {"clean": [{"drop_duplicates": ["digit"]}]})
+    pipelines.write("a.csv", 1, digit=1)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("b.csv", 1, digit=1)
+    assert pipelines.call(SECOND) == [0, 0]
+    assert digits(pipelines, spark) == {1: (SECOND, 1)}
+    assert pipelines.call(SECOND, "--force", steps=("preprocess",)) == [0]
+    assert digits(pipelines, spark) == {1: (SECOND, 1)}
+
+
+def test_a_row_that_takes_a_place_and_is_dropped_later_leaves_none_night_by_night_and_in_a_rebuild(
+    pipelines: Pipelines, spark: SparkSession
+) -> None:
+    """Row 1 of the second night is as row 2 but for its key: dropped as its duplicate, when row 1 of the first has given way."""
+    pipelines.contract(upsert=True)
+    pipelines.define("digits", {"clean": [{"drop_duplicates": ["digit"]}]})
+    pipelines.write("a.csv", 1, digit=1)
+    pipelines.write("b.csv", 2, digit=2)
+    assert pipelines.call(FIRST) == [0, 0]
+    pipelines.write("c.csv", 1, digit=2)
+    assert pipelines.call(SECOND) == [0, 0]
+    assert digits(pipelines, spark) == {2: (FIRST, 2)}
+    check_law(pipelines.lake, "digits", num_raw=3, num_silver=1)
+    assert pipelines.call(SECOND, "--force", steps=("preprocess",)) == [0]
+    assert digits(pipelines, spark) == {2: (FIRST, 2)}
+
+
 def test_maintenance_by_spark_and_the_night_after_it(upserting: Pipelines, spark: SparkSession) -> None:
     """Silver has deletion vectors, which deltalake does not read."""
     upserting.write("a.csv", 1, 2, 3, digit=1)

@@ -161,6 +161,18 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert (row["_rule"], row["_source_file"]) == ("path_not_matched", f"{tmp_path}/a.tar!/d/caf\\udce9/pos/1.txt")
 
 
+def test_names_in_zips_that_do_not_say_that_they_are_utf8(tmp_path: Path) -> None:
+    """UTF-8 all the same, as macOS writes them, is taken for it. (zipfile reads each byte as a letter of code page 437.)"""
+    names = ["d/caf\xe9/pos/1.txt".encode(), "d/正面/pos/2.txt".encode("gbk")]
+    whole = zipped(*[(f"{'x' * len(name)}", b"good") for name in names])
+    for name in names:
+        whole = whole.replace(b"x" * len(name), name)
+    write(tmp_path, {"a.zip": whole})
+    first, second = read(texts(), [str(tmp_path / "a.zip")], TEXTS)
+    assert (first["_rule"], first["_source_file"]) == (None, f"{tmp_path}/a.zip!/d/caf\xe9/pos/1.txt")
+    assert (second["_rule"], second["text"]) == ("path_not_matched", None)
+
+
 def test_names_that_begin_with_a_dot(tmp_path: Path) -> None:
     """As `tar cf a.tar ./d` writes them: no files in the making."""
     write(tmp_path, {"a.tar": tar(*[(f"./{name}", content) for name, content in GOOD])})

@@ -338,6 +338,7 @@ RETYPED: list[tuple[str, pa.Array, str, list[Any], int]] = [
     ("nothing", pa.nulls(2), "int", [None, None], 0),
     ("naive", pa.array([datetime(2026, 11, 22, 1)]), "timestamp", [datetime(2026, 11, 22, 1, tzinfo=UTC)], 0),
     ("finer", pa.array([1_000, 1_001], pa.timestamp("ns", "UTC")), "timestamp", [datetime(1970, 1, 1, 0, 0, 0, 1, UTC)] * 2, 0),
+    ("too_late", pa.array([10**16, 0], pa.timestamp("ms")), "timestamp", [None, datetime(1970, 1, 1, tzinfo=UTC)], 1),
     ("days", pa.array([19_000], pa.int32()), "date", [None], 1),
     ("lists", pa.array([["1"], ["x"], None]), "array<int>", [[1], None, None], 1),
     ("structs", pa.array([{"a": 1}]), "int", [None], 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,19 @@ def test_a_delta_table_that_deltalake_cannot_read(monkeypatch: pytest.MonkeyPatc
     )
 
 
+def test_texts_of_a_delta_table_that_are_no_utf8(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark itself takes any bytes for a text."""
+    path, contract = str(tmp_path / "table"), make_contract()
+    rows = spark.sql("SELECT 1L AS id, cast(unhex('61FF') AS string) AS name UNION ALL SELECT 2L, 'ü'").coalesce(1)
+    rows.write.format("delta").save(path)
+    found = delta().rows(spark, delta().find(path), contract).orderBy("id").collect()
+    assert [(row["_rule"], row["_reason"]) for row in found] == [
+        ("column_retyped", "name is string there, and its value is no string"),
+        (None, None),
+    ]
+    assert found[0]["_record"] == '{"id":1,"name":"a\ufffd"}'
+
+
 DERBY_CONTRACT = make_contract(
     {"id": {"type": "bigint"}, "name": {"type": "string"}, "price": {"type": "double"}, "day": {"type": "date"}}, key=["id"]
 )
@@ -174,6 +187,23 @@ def test_a_database(spark: SparkSession, derby: str, credentials: dict[str, str]
     schema = f"id bigint, name string, price double, day date, {REJECTS}"
     assertDataFrameEqual(found, spark.createDataFrame(expected, schema))
     assert found.rdd.getNumPartitions() == 2
+
+    timed = make_contract({"id": {"type": "int"}, "moment": {"type": "timestamp"}})
+    query = "SELECT id, TIMESTAMP('2026-11-22 01:02:03') AS moment FROM things WHERE id = 1"
+    timed_source = jdbc(derby, query=query, **credentials)
+    (row,) = timed_source.rows(spark, [derby], timed).select(F.unix_seconds("moment")).collect()
+    assert row[0] == datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC).timestamp()
+    zones, mine = spark.sparkContext._jvm.java.util.TimeZone, spark.sparkContext._jvm.java.util.TimeZone.getDefault()
+    zones.setDefault(zones.getTimeZone("Asia/Shanghai"))
+    try:
+        with pytest.raises(SourceError) as caught:
+            timed_source.rows(spark, [derby], timed)
+    finally:
+        zones.setDefault(mine)
+    assert message(caught) == (
+        "ingest: expected Java in the time zone UTC, so that a database's timestamps are the same on any machine; found "
+        "Asia/Shanghai. Add -Duser.timezone=UTC to spark.driver.extraJavaOptions and spark.executor.extraJavaOptions."
+    )
 
     query = "SELECT id, name, price, day FROM things WHERE day = DATE('{night}');"
     rows = jdbc(derby, query=query, **credentials).rows(spark, [derby], DERBY_CONTRACT).collect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 
 import pytest
 from pyspark.sql import SparkSession
@@ -28,11 +29,27 @@ CASES = [
     ("float", None, "0.5", 0.5),
     ("double", None, "1e-3", 0.001),
     ("double", None, "1,5", None),
+    ("double", None, " -1.5E-3 ", -0.0015),
+    ("double", None, "-Infinity", -math.inf),
+    ("float", None, "inf", math.inf),
+    ("double", None, "12d", None),  # Java's, as in its source
+    ("float", None, "1.5F ", None),
+    ("double", None, "0x1p3", None),
     ("string", None, " as it is ", " as it is "),
     ("date", None, "2026-11-22", datetime.date(2026, 11, 22)),
     ("date", None, "22.11.2026", None),
+    ("date", None, "10000-01-01", None),
+    ("date", None, "0000-01-01", None),
+    ("date", None, "2026-11-22T00:00:00.000Z", datetime.date(2026, 11, 22)),
+    ("date", None, "2026-11-22 rubbish", None),
+    ("date", None, "2026-11-22 12:30:00", None),
+    ("date", None, "2026-11-22\n", datetime.date(2026, 11, 22)),
     ("timestamp", None, "2026-11-22 03:04:05", datetime.datetime(2026, 11, 22, 3, 4, 5)),
     ("timestamp", None, "yesterday, three", None),
+    ("timestamp", None, "10000-01-01 00:00:00", None),
+    ("timestamp", None, "2026-11-22", datetime.datetime(2026, 11, 22)),
+    ("timestamp", None, "12:30", None),  # which Spark takes for today's
+    ("timestamp", None, "T12:30:00Z", None),
     ("binary", "decimal", " 0  16 255 ", b"\x00\x10\xff"),
     ("binary", "decimal", "0 256", None),
     ("binary", "decimal", "0 -1", None),

@@ -97,6 +97,7 @@ def test_what_must_stand_before_it() -> None:
     check_steps(steps({"trim": ["g"]}, forward, {"clip": {"columns": ["x"], "low": 0}}, {"dropna": ["x"]}), contract)
     cases = {"trim of g": {"trim": ["g"]}, "map of x": {"map": {"column": "x", "values": {1.0: 2.0}}}}
     cases["cast of x"] = {"cast": {"column": "t", "type": "double", "into": "x"}}
+    cases["fillna of x"] = {"fillna": {"columns": ["x"], "value": 0.0}}
     for found, later in cases.items():
         with pytest.raises(ConfigError) as caught:
             check_steps(steps(forward, later), contract)

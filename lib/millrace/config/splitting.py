@@ -114,7 +114,7 @@ class StratifiedSplit(KeyedSplit):
     """By the hash of a key, drawn anew in each stratum.
 
     The shares of each stratum are exact in expectation only: exact ones would move old rows when rows are added. Rows that are
-    equal in the key but lie in different strata may fall apart.
+    equal in the key but lie in different strata are refused when they are seen on two sides.
     """
 
     method: Literal["stratified"]
@@ -141,7 +141,7 @@ class StratifiedSplit(KeyedSplit):
 
     @property
     def at_risk(self) -> tuple[str, ...]:
-        return self._torn_by_rules((self.column, *self.key))
+        return self.key
 
 
 class TimeSplit(Split):

@@ -6,13 +6,23 @@ from pyspark.sql import types as T
 
 from millrace.contracts.limits import range_condition
 from millrace.contracts.table import ColumnContract, TableContract
-from millrace.contracts.types import DataType
+from millrace.contracts.types import FLOATS, DataType
 
 CAST_FAILED = "_cast_failed"
 """The column with the names of the columns whose text was no value of their type: transforms fill it, quality rules read it."""
 
 BEGIN, END = "\\A", "\\z"
 """Of a whole text, in Java: $ would also match before a line's end."""
+
+_YEAR = "(?!0000)[0-9]{4}"
+"""SQL's: Python, and what reads Delta tables by it, has no others."""
+_DATE = rf"\A\s*{_YEAR}(-[0-9]{{1,2}}(-[0-9]{{1,2}}([ T]00:00(:00([.]0+)?)?(Z|[+-]00:?00)?)?)?)?\s*\z"
+"""A date, also at midnight."""
+_TIMESTAMP = rf"\A\s*{_YEAR}(-|\s*\z)"
+"""What a timestamp begins with, unlike a time of day."""
+
+_NO_FLOAT = r"[0-9.][dDfF]\s*\z|[xX]"
+"""What Java takes for one besides."""
 
 _SPARK: dict[str, type[T.DataType]] = {
     "boolean": T.BooleanType,
@@ -71,6 +81,22 @@ def column_conditions(name: str, column: ColumnContract, value: str | None = Non
     if column.nullable:  # AND binds closer than OR
         return {rule: f"{value} IS NULL OR {condition}" for rule, condition in conditions.items()}
     return conditions
+
+
+def from_text(text: str, kind: str) -> str:
+    """In SQL the value of a text in one of the simple types, NULL where it is none: as Spark casts, but for what Spark (or Java)
+    takes besides: a time without a date (for today's), other years than 1 to 9999, whatever stands behind a date, a float with a
+    type's letter or in base 16.
+    """
+    if kind == "string":
+        return text
+    trimmed = f"trim({text})"
+    value = f"try_cast({trimmed} AS {kind})"
+    if kind in ("date", "timestamp"):
+        return f"CASE WHEN {trimmed} RLIKE {sql_literal(_DATE if kind == 'date' else _TIMESTAMP)} THEN {value} END"
+    if kind in FLOATS:
+        return f"CASE WHEN NOT {trimmed} RLIKE {sql_literal(_NO_FLOAT)} THEN {value} END"
+    return value
 
 
 def quoted(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import reduce
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -40,12 +39,8 @@ def token_counts(rows: DataFrame, *, column: str, cutter: Cutter) -> DataFrame:
                 held = Counter()
         yield _as_batch(held)
 
-    return _summed(rows.select(column).mapInArrow(count, "token string, count bigint"))
-
-
-def merge_counts(counts: Iterable[DataFrame]) -> DataFrame:
-    """The counts of several sets of rows as if they had been counted together."""
-    return _summed(reduce(DataFrame.unionByName, [each.select("token", "count") for each in counts]))
+    parts = rows.select(column).mapInArrow(count, "token string, count bigint")
+    return parts.groupBy("token").agg(F.sum("count").alias("count"))
 
 
 def fit_vocabulary(counts: DataFrame, *, feature: VocabularyFeature, boundary_token: str | None = None) -> SavedTokenizer:
@@ -72,10 +67,6 @@ def fit_vocabulary(counts: DataFrame, *, feature: VocabularyFeature, boundary_to
 def special_tokens(*tokens: str | None) -> list[str]:
     """Those that are given, each once."""
     return list(dict.fromkeys(token for token in tokens if token is not None))
-
-
-def _summed(counts: DataFrame) -> DataFrame:
-    return counts.groupBy("token").agg(F.sum("count").alias("count"))
 
 
 def _as_batch(counts: Counter[str]) -> pa.RecordBatch:

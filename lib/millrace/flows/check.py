@@ -80,7 +80,7 @@ def check_pipeline(config: PipelineConfig, contract: TableContract) -> None:
 def _check_reading(config: PipelineConfig, contract: TableContract) -> None:
     if config.source.format in UNNAMED:
         _check_evolution(config.source.format, contract)
-    if config.source.format not in ("csv", "mixed"):
+    if config.source.format not in ("csv", "json", "jsonl", "mixed"):
         return
     for name, column in contract.columns.items():
         if column.data_type.inner:

@@ -9,9 +9,10 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BooleanType, NullType, StructType
 
+from millrace.config.cleaning import CastConfig
 from millrace.config.models import PipelineConfig
 from millrace.config.splitting import KFoldSplit
-from millrace.contracts.spark import spark_type
+from millrace.contracts.spark import quoted, spark_type
 from millrace.contracts.table import TableContract
 from millrace.contracts.types import parse_type
 from millrace.errors import ConfigError, in_short
@@ -38,6 +39,21 @@ def check_conditions(spark: SparkSession, config: PipelineConfig, contract: Tabl
             raise _error(where, contract, f"{condition!r}, of which Spark says: {in_short(str(error))}") from None
         if not isinstance(said, BooleanType | NullType):
             raise _error(where, contract, f"{condition!r}, which gives a {said.simpleString()}")
+    known = with_content(config, contract)
+    own = {name: column.type for name, column in known.columns.items()}
+    for number, step in enumerate(config.clean):
+        if step.cast is not None:
+            _check_cast(spark, (own | check_steps(config.clean[:number], known))[step.cast.column], step.cast)
+
+
+def _check_cast(spark: SparkSession, kind: str, config: CastConfig) -> None:
+    """Raises ConfigError where Spark knows no way from the one type to the other."""
+    rows = spark.createDataFrame([], StructType().add(config.column, spark_type(parse_type(kind))))
+    try:
+        rows.select(F.col(quoted(config.column)).try_cast(config.type))
+    except AnalysisException:
+        expected = f"clean.cast of {config.column} to a type that Spark can make of a {kind}"
+        raise ConfigError("config", expected=expected, found=config.type, remedy="Cast it to a string first.") from None
 
 
 def _conditions(config: PipelineConfig, contract: TableContract) -> Iterator[tuple[str, str, Columns]]:

@@ -38,7 +38,7 @@ def _needs_silver(config: PipelineConfig, contract: TableContract) -> Iterator[s
         yield f"unique columns in {contract.name}: they are compared with those of other nights in silver"
     torn = may_be_torn(config, contract)
     if torn:
-        yield f"a rule of split beside {', '.join(torn)}: that none of them is on two sides is seen in silver"
+        yield f"rules or strata of split beside {', '.join(torn)}: that none of them is on two sides is seen in silver"
     yield from _steps_that_need_silver(config)
     if contract.evolution.added == "evolve":
         yield f"evolution.added of {contract.name} is evolve: added columns are kept in bronze"

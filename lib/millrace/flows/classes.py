@@ -23,6 +23,8 @@ class Unseen:
     classes: tuple[str, ...] = ()
     label: str | None = None
     num_rows: int = 0
+    columns: tuple[str, ...] = ()
+    """The contract's."""
 
     @property
     def rule(self) -> str:
@@ -30,16 +32,17 @@ class Unseen:
         return unseen_in_train(str(self.label))
 
     def tag(self, rows: DataFrame) -> DataFrame:
-        """The same rows, with those rows tagged."""
+        """The same rows, with those rows tagged. What is stored of one are the contract's columns as they have become."""
         if not self.num_rows or self.label is None:
             return rows
+        stored = [name for name in self.columns if name in rows.columns]
         unseen = F.col("_rule").isNull() & class_index(self.label, self.classes).isNull()
         return rows.withColumns(
             {
                 "_rule": F.when(unseen, F.lit(self.rule)).otherwise(F.col("_rule")),
                 "_reason": F.when(unseen, F.lit("no row of the train split has this label")).otherwise(F.col("_reason")),
                 "_action": F.when(unseen, F.lit("quarantined")).otherwise(F.col("_action")),
-                "_record": F.when(unseen, F.to_json(F.struct("row_id", self.label))).otherwise(F.col("_record")),
+                "_record": F.when(unseen, F.to_json(F.struct(*stored))).otherwise(F.col("_record")),
             }
         )
 
@@ -67,4 +70,4 @@ def unseen_of(context: Context, scope: Scope, found: Sequence[tuple[str, object,
             STEP, expected="rows in the train split", found="none", remedy="Look at split.fractions and at the rejects."
         )
     num_unseen = sum(num_rows for _, label, num_rows in found if label is None or str(label) not in classes)
-    return Unseen(classes, context.config.label.column, num_unseen)
+    return Unseen(classes, context.config.label.column, num_unseen, tuple(context.contract.columns))

@@ -28,6 +28,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from millrace.config.load import nearest
+from millrace.contracts.values import python_values
 from millrace.errors import ConfigError, LakeError
 from millrace.flows.inspect import existing
 from millrace.flows.queries import connected, copied_by_spark
@@ -172,7 +173,7 @@ class _Csv:
         columns = [
             column
             if column.type == field.type
-            else pa.array([_csv_text(value, column.type) for value in column.to_pylist()], pa.string())
+            else pa.array([_csv_text(value, column.type) for value in python_values(column)], pa.string())
             for column, field in zip(batch.columns, self._schema, strict=True)
         ]
         self._writer.write(pa.RecordBatch.from_arrays(columns, schema=self._schema))
@@ -204,7 +205,7 @@ class _JsonLines:
 
     def write(self, batch: pa.RecordBatch) -> None:
         types = [field.type for field in batch.schema]
-        for row in zip(*[column.to_pylist() for column in batch.columns], strict=True):
+        for row in zip(*[python_values(column) for column in batch.columns], strict=True):
             values = {name: _plain(value, kind) for name, value, kind in zip(self._names, row, types, strict=True)}
             self._stream.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -215,8 +216,8 @@ class _JsonLines:
 def _plain(value: Any, kind: pa.DataType) -> Any:
     """As JSON has it: maps as objects, their keys as texts; bytes as base64, times as ISO texts, no NaN."""
     types = pa.types
-    if value is None:
-        return None
+    if value is None or isinstance(value, str):
+        return value
     if types.is_map(kind):
         return {str(_plain(key, kind.key_type)): _plain(item, kind.item_type) for key, item in value}
     if types.is_struct(kind):

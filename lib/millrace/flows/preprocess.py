@@ -50,6 +50,8 @@ from millrace.transforms.deduplicate import GAVE_WAY
 
 _TABLES = (silver, signatures, gold, rejects_of_pipeline, rejects_of_gold)
 """What the step brings up to date, by the pipeline's name."""
+_ROWS_PER_FILE = 8_192
+"""At least so many rows of silver in a file, unless the night has fewer."""
 
 
 def step(context: Context) -> protocol.Step:
@@ -139,13 +141,14 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         tally = tally.and_quarantined(unseen.rule, unseen.num_rows)
         rows = unseen.tag(tagged)
         superseded = superseded_rows(context, attempt, scope, rows)
-        given_way = count_by_night(superseded)
-        if given_way and any(looks_at_other_rows(step) for step in context.config.clean):
+        given_way, lost = count_by_night(superseded)
+        if lost or (given_way and any(looks_at_other_rows(step) for step in context.config.clean)):
             return None
         where = write_rejects(context, attempt, scope, rows, superseded if given_way else None, tally)
         check_retyped(context.contract, tally.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, tally)
-        written_silver = write_silver(context, attempt, scope, rows)
+        num_kept = tally.counts().num_rows_kept
+        written_silver = write_silver(context, attempt, scope, rows, num_rows=num_kept)
         where += write_signatures(attempt, scope, rows, made.signed)
     silver_rows = read_version(context.spark(), context.lake, written_silver.table, written_silver.version)
     torn = may_be_torn(context.config, context.contract)
@@ -157,7 +160,6 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         return None
     profiles = looked.write(attempt, written_silver)
     fitted = fit(context, silver_rows, nights=scope.nights, standing=scope.standing, refit=looked.refit, recount=recount)
-    num_kept = tally.counts().num_rows_kept
     state = FittedState(
         hash_of(deciding(context)),
         scope.seen,
@@ -205,9 +207,14 @@ def write_quality(
     return rejects.write_data_quality(attempt, rows)
 
 
-def count_by_night(rows: DataFrame | None) -> dict[str, int]:
-    """How many rows are of each night; of nights without any there is nothing."""
-    return {} if rows is None else {row["_night"]: row["count"] for row in rows.groupBy("_night").count().collect()}
+def count_by_night(superseded: DataFrame | None) -> tuple[dict[str, int], int]:
+    """How many rows of each night give way (of nights without any there is nothing), and how many lose their place to a row that
+    is not kept itself: only when all is done again they go too."""
+    if superseded is None:
+        return {}, 0
+    found = superseded.groupBy("_night", "_by_kept").count().collect()
+    given_way = {row["_night"]: row["count"] for row in found if row["_by_kept"]}
+    return given_way, sum(row["count"] for row in found if not row["_by_kept"])
 
 
 def write_rejects(
@@ -242,10 +249,11 @@ def stands(context: Context, ledger: books.Ledger, entry: books.Entry) -> bool:
     return all(entry.output(table) == ledger.version_of(table) for table in tables)
 
 
-def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> books.TableVersion:
-    """One row per row that was kept: the contract's columns, row_id, split, _night.
+def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame, *, num_rows: int) -> books.TableVersion:
+    """One row per row that was kept, `num_rows` of them: the contract's columns, row_id, split, _night.
 
-    The contract's rules are the table's constraints.
+    The contract's rules are the table's constraints. A small night adds few files, however many partitions a cluster shuffles
+    its rows into.
     """
     kept = rows.filter(F.col("_rule").isNull()).select(*context.silver.columns, "row_id", "split", "_night")
     conditions = {
@@ -256,4 +264,5 @@ def write_silver(context: Context, attempt: books.Attempt, scope: Scope, rows: D
     if context.contract.upsert and not scope.rebuild:
         return merge_rows(attempt, table, kept, properties={**UPDATED, **constraints})
     base = UPDATED if context.contract.upsert else PLAIN
+    kept = kept.coalesce(max(1, num_rows // _ROWS_PER_FILE))
     return write_nights(attempt, table, kept, scope.nights, properties={**base, **constraints}, rebuild=scope.rebuild)

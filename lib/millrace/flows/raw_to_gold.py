@@ -102,7 +102,9 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined))
         made.cleaning = first.cleaning
         rows = unseen.tag(made.tagged())
-        where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, rows), whole)
+        named = make(compares_keys=first.compares_keys, known=Known(tally.quarantined, by_name=True))
+        named.cleaning = first.cleaning
+        where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, named), whole)
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
         kept = kept_of(context, made, rows)
@@ -181,12 +183,12 @@ def statistics_of_all(context: Context, scope: Scope, found: Survey) -> Statisti
     return found.statistics() if known is None else known + found.statistics()
 
 
-def rejected_rows(found: Survey, unseen: Unseen, rows: DataFrame) -> DataFrame:
-    """The rows that are not kept. Those of an unseen class are told by `rows`: only now it is known which classes there are."""
+def rejected_rows(found: Survey, unseen: Unseen, made: RawRows) -> DataFrame:
+    """The rows that are not kept. Those of an unseen class are made again: only now it is known which classes there are."""
     rejected = found.rejected()
     if not unseen.num_rows:
         return rejected
-    late = rows.filter(F.col("_rule") == unseen.rule)
+    late = unseen.tag(made.tagged()).filter(F.col("_rule") == unseen.rule)
     return rejected.unionByName(late.select(*rejected.columns))
 
 

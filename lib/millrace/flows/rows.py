@@ -40,6 +40,9 @@ from millrace.transforms.identity import with_row_id
 from millrace.transforms.near_duplicates import signatures
 from millrace.transforms.split import UNKNOWN, fold_of, split_of, tag_without_split
 
+TOOK_PLACE = "_took_place"
+"""With `upsert`: whether a row was the newest of its key when keys were looked at. Where it is not kept in the end, it has taken
+an older row's place all the same."""
 _FEW = 20
 """Rows that come to a table of this many times as many are few: they are compared with those that may be alike only."""
 
@@ -117,7 +120,8 @@ class Rows:
         contract = self._context.contract
         if contract.upsert:
             rows = self._kept_if_few(rows)
-            return tag_superseded(rows, tie_break=self._order, standing=self._alike(rows, ["row_id"]))
+            rows = tag_superseded(rows, tie_break=self._order, standing=self._alike(rows, ["row_id"]))
+            return rows.withColumn(TOOK_PLACE, F.col("_rule").isNull())
         if contract.key:
             return self._without_duplicates(rows, DUPLICATE_KEY, ["row_id"], named=contract.key)
         return rows
@@ -156,7 +160,7 @@ class Rows:
 
     def _without_duplicates(self, rows: DataFrame, rule: str, columns: Sequence[str], named: Sequence[str] = ()) -> DataFrame:
         rows = self._kept_if_few(rows)
-        known = self._alike(rows, columns)
+        known = self._without_those_of(rows, self._alike(rows, columns))
         return tag_duplicates(rows, columns=columns, rule=rule, tie_break=self._order, standing=known, named=named)
 
     def _without_near_duplicates(self, rows: DataFrame, config: NearDuplicatesConfig) -> DataFrame:
@@ -164,10 +168,8 @@ class Rows:
         signed = self._keep(signatures(rows, config=config))
         standing = None
         if self._standing is not None:
-            standing = standing_signatures(self._context, self._attempt, self._scope, number=len(self.signed))
-            if self._context.contract.upsert:  # a row is not compared with the one whose place it takes
-                newer = rows.filter(F.col("_rule").isNull()).select("row_id")
-                standing = standing.join(F.broadcast(newer) if self._few else newer, on="row_id", how="left_anti")
+            signed_before = standing_signatures(self._context, self._attempt, self._scope, number=len(self.signed))
+            standing = self._without_those_of(rows, signed_before)
         self.signed.append(signed)
         return drop_near_duplicates(
             rows,
@@ -178,6 +180,13 @@ class Rows:
             few=self._few,
             by_night=len(self._scope.nights) > 1,
         )
+
+    def _without_those_of(self, rows: DataFrame, standing: DataFrame | None) -> DataFrame | None:
+        """With `upsert` what stands without the rows whose place `rows` take: a row is not compared with these."""
+        if standing is None or not self._context.contract.upsert:
+            return standing
+        newer = rows.filter(F.col("_rule").isNull()).select("row_id")
+        return standing.join(F.broadcast(newer) if self._few else newer, on="row_id", how="left_anti")
 
     def _kept_if_few(self, rows: DataFrame) -> DataFrame:
         """Few rows are looked up in many: what was done to them so far is then planned and done once, not again for each look."""
@@ -221,12 +230,17 @@ def read_pinned(context: Context, attempt: books.Attempt, table: str) -> DataFra
 
 
 def label_rules(context: Context) -> tuple[Rule, ...]:
-    """A row without a number to predict is of no use. (Which classes there are is known only when they have been counted.)"""
+    """A row without a number or a class to predict is of no use. (Which classes there are is known only when they have been
+    counted.)"""
     label = context.config.label
-    if not isinstance(label, NumberLabelConfig):
+    if label is None:
         return ()
     column = quoted(label.column)
-    condition = f"{column} IS NOT NULL AND NOT isnan({column})"
+    condition = f"{column} IS NOT NULL"
+    if isinstance(label, NumberLabelConfig):
+        condition += f" AND NOT isnan({column})"
+    elif not context.silver.columns[label.column].nullable:  # the contract says so already
+        return ()
     return (Rule(no_label(label.column), label.column, condition, "the label has no value"),)
 
 
@@ -260,9 +274,12 @@ def is_few(context: Context, attempt: books.Attempt, scope: Scope) -> bool:
 
 
 def superseded_rows(context: Context, attempt: books.Attempt, scope: Scope, rows: DataFrame) -> DataFrame | None:
-    """The rows of silver whose place is taken by `rows` that are kept; None where the contract does not ask for it."""
+    """The rows of silver whose place is taken by `rows`, and as _by_kept whether by one that is kept; None where the contract
+    does not ask for it."""
     standing = standing_silver(context, attempt, scope) if context.contract.upsert else None
     if standing is None:
         return None
-    newer = rows.filter(F.col("_rule").isNull()).select("row_id", F.col("_night").alias("_newer_night"))
+    newer = rows.filter(TOOK_PLACE).select(
+        "row_id", F.col("_night").alias("_newer_night"), F.col("_rule").isNull().alias("_by_kept")
+    )
     return standing.join(newer, on="row_id", how="inner")

@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, cast
 
@@ -217,13 +218,23 @@ def _zip(file: IO[bytes], guard: _Guard, with_content: bool) -> Iterator[Member]
             if member.is_dir():
                 continue
             if not with_content or member.file_size > guard.limits.member_bytes:
-                yield Member(posixpath.normpath(member.filename), member.file_size, None)
+                yield Member(_name_of_zip(member), member.file_size, None)
                 continue
             with archive.open(member) as stream:
                 content = stream.read(member.file_size)
                 if len(content) != member.file_size or stream.read(1):
                     raise zipfile.BadZipFile(f"{member.filename!r} has another size than its header says")
-            yield Member(posixpath.normpath(member.filename), member.file_size, content)
+            yield Member(_name_of_zip(member), member.file_size, content)
+
+
+def _name_of_zip(member: zipfile.ZipInfo) -> str:
+    """A name that does not say that it is in UTF-8 is taken for it all the same; the bytes of another encoding are marked as in
+    tar's names. (zipfile would have it in IBM's code page 437, in which each byte is a letter.)"""
+    name = member.filename
+    if not member.flag_bits & 0x800 and not name.isascii():
+        with suppress(UnicodeEncodeError):  # the name of a field beside, which is in UTF-8
+            name = name.encode("cp437").decode("utf-8", "surrogateescape")
+    return posixpath.normpath(name)
 
 
 def _kind_of_zip(member: zipfile.ZipInfo) -> str:

@@ -83,6 +83,7 @@ class JdbcTable:
     def rows(self, spark: SparkSession, addresses: Sequence[str], contract: TableContract) -> DataFrame:
         """The rows, matched to the contract. Asks the database for the columns at once; SourceError where it refuses."""
         (url,) = addresses
+        _check_zone(spark)
         options = {"url": url, "dbtable": self.what, "fetchsize": str(self.fetch_rows), **self._credentials()}
         if self.driver is not None:
             options["driver"] = self.driver
@@ -102,6 +103,19 @@ class JdbcTable:
     def _credentials(self) -> dict[str, str]:
         places = {"user": self.user_from, "password": self.password_from}
         return {name: _value(name, place) for name, place in places.items() if place is not None}
+
+
+def _check_zone(spark: SparkSession) -> None:
+    """Raises SourceError where Java is not in UTC, as conf/spark has it: to a driver a timestamp without a zone is of Java's."""
+    assert spark.sparkContext._jvm is not None
+    zone = spark.sparkContext._jvm.java.util.TimeZone.getDefault()
+    if zone.getRawOffset() or zone.useDaylightTime():
+        raise SourceError(
+            "ingest",
+            expected="Java in the time zone UTC, so that a database's timestamps are the same on any machine",
+            found=zone.getID(),
+            remedy="Add -Duser.timezone=UTC to spark.driver.extraJavaOptions and spark.executor.extraJavaOptions.",
+        )
 
 
 def _value(name: str, place: str) -> str:

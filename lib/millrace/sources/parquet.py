@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from millrace.contracts.evolution import ADDED, RULES, Reconciled, added_field, reconcile_schema
 from millrace.contracts.table import TableContract
+from millrace.contracts.values import python_values
 from millrace.sources.opening import damaged, open_file
 from millrace.sources.reader import REJECTS
 from millrace.sources.rows import BATCH_BYTES, RECORD_CHARACTERS
@@ -165,18 +166,8 @@ def _as_text(row: pa.RecordBatch) -> str:
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    columns = [_values(column) for column in batch.columns]
+    columns = [python_values(column) for column in batch.columns]
     return [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """As Python has them; a date or time that Python has not, as Arrow shows it."""
-    try:
-        return list(column.to_pylist())
-    except (OverflowError, ValueError):
-        if len(column) > 1:
-            return [value for row in range(len(column)) for value in _values(column.slice(row, 1))]
-        return [" ".join(column.to_string().split()).strip("[] ")]
 
 
 def _parts(path: str) -> Iterator[Part]:

@@ -21,11 +21,12 @@ _FITS = {
 """From which kind of type to which a value may go. Each cast is exact, or fails; only a double may lose digits to a float."""
 _YEARS = (-62_135_596_800, 253_402_300_800)
 """Seconds from 1970-01-01 to the first moment of the year 1 and of the year 10000."""
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def fit(stored: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, list[int]]:
     """A column in the contract's type, and the rows whose value is none of it, which are NULL there."""
-    if stored.type == wanted:
+    if stored.type == wanted and not types.is_temporal(wanted):
         return stored, []
     if types.is_dictionary(stored.type):
         return fit(stored.cast(stored.type.value_type), wanted)
@@ -54,17 +55,23 @@ def _cast(stored: pa.Array, wanted: pa.DataType) -> pa.Array:
     if types.is_date(stored.type) and types.is_string(wanted):
         _refuse_strange_years(stored)
     narrows = types.is_float64(stored.type) and types.is_float32(wanted)
-    is_finer = types.is_timestamp(stored.type) and types.is_timestamp(wanted)  # what is finer than a microsecond is cut off
+    # what is finer than a microsecond is cut off
+    is_finer = types.is_timestamp(stored.type) and stored.type.unit == "ns" and types.is_timestamp(wanted)
     values = stored.cast(wanted, safe=not narrows and not is_finer)
     if narrows and pc.any(pc.and_(pc.is_inf(values), pc.is_finite(stored))).as_py():
         raise pa.ArrowInvalid("a double that no float holds")
+    if types.is_date(wanted) or types.is_timestamp(wanted):
+        _refuse_strange_years(values)
     return values
 
 
 def _refuse_strange_years(stored: pa.Array) -> None:
-    """Arrow writes a year beyond four digits as another one."""
-    seconds = stored.cast(pa.timestamp("s"), safe=False).cast(pa.int64())
-    if pc.any(pc.or_(pc.less(seconds, _YEARS[0]), pc.greater_equal(seconds, _YEARS[1]))).as_py():
+    """SQL and Python have the years 1 to 9999 alone."""
+    if types.is_date(stored.type):
+        stored = stored.cast(pa.timestamp("s"), safe=False)
+    first, end = (seconds * _PER_SECOND[stored.type.unit] for seconds in _YEARS)
+    moments = stored.cast(pa.int64())
+    if pc.any(pc.or_(pc.less(moments, first), pc.greater_equal(moments, end))).as_py():
         raise pa.ArrowInvalid("a date before the year 1 or after 9999")
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from millrace.contracts.evolution import ADDED, OF_TABLE, reconcile, reconcile_schema
-from millrace.contracts.spark import quoted, spark_type
+from millrace.contracts.spark import from_text, quoted, spark_type
 from millrace.contracts.table import TableContract
 
 
@@ -53,7 +53,7 @@ def matched(rows: DataFrame, contract: TableContract, address: str, *, by_value:
     else:
         reason = F.coalesce(*unfit) if unfit else F.lit(None).cast("string")
         rule = F.when(reason.isNotNull(), F.lit("column_retyped"))
-    record = F.when(rule.isNotNull(), F.to_json(F.struct(*[F.col(quoted(name)) for name in names])))
+    record = F.when(rule.isNotNull(), F.make_valid_utf8(F.to_json(F.struct(*[F.col(quoted(name)) for name in names]))))
     return rows.select(
         *[value.alias(name) for name, value in values.items()],
         *([_added(rows, verdict.added).alias(ADDED)] if contract.evolution.added == "evolve" else []),
@@ -78,13 +78,17 @@ def _fit(rows: DataFrame, name: str, stored: T.DataType, wanted: T.DataType) -> 
     """The column in the wanted type, and where its value is none of it (None: nowhere)."""
     column = F.col(name)
     if stored == wanted:
-        return column, None
+        return column, _strange(column, wanted)
     nothing = F.lit(None).cast(wanted)
     is_float = isinstance(stored, T.FloatType | T.DoubleType)
     if is_float and isinstance(wanted, T.StringType):  # a float's text differs between versions
         return nothing, column.isNotNull()
     text = F.trim(column) if isinstance(stored, T.StringType) and not isinstance(wanted, T.BinaryType) else column
     value = text.try_cast(wanted)
+    if isinstance(stored, T.StringType) and isinstance(wanted, T.TimestampType | T.DateType | T.FractionalType):
+        value = F.expr(from_text(quoted(name), wanted.simpleString()))
+    if isinstance(stored, T.BinaryType) and isinstance(wanted, T.StringType):  # Spark takes any bytes for a text
+        value = F.try_validate_utf8(value)
     wrong = column.isNotNull() & value.isNull()
     exact = isinstance(wanted, T.IntegralType | T.BooleanType | T.DateType) and not isinstance(stored, T.StringType)
     if exact:
@@ -92,8 +96,20 @@ def _fit(rows: DataFrame, name: str, stored: T.DataType, wanted: T.DataType) -> 
     if isinstance(wanted, T.FloatType) and isinstance(stored, T.DoubleType):
         largest = F.lit(3.4028234663852886e38)
         wrong = wrong | ((F.abs(column) > largest) & (F.abs(column) < F.lit(float("inf"))))
+    strange = _strange(value, wanted)
+    if strange is not None:
+        wrong = wrong | F.coalesce(strange, F.lit(False))
     try:
         rows.select(value, wrong)
     except AnalysisException:  # no cast leads from the one to the other
         return nothing, column.isNotNull()
     return value, wrong
+
+
+def _strange(value: Column, kind: T.DataType) -> Column | None:
+    """Where a value is one that Spark has and others have not: a text that is no UTF-8, a year outside of SQL's."""
+    if isinstance(kind, T.StringType):
+        return value.isNotNull() & ~F.is_valid_utf8(value)
+    if isinstance(kind, T.DateType | T.TimestampType):
+        return value.isNotNull() & ~F.year(value).between(1, 9999)
+    return None

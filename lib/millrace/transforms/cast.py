@@ -13,7 +13,7 @@ from pyspark.sql.types import StringType
 
 from millrace.contracts.evolution import ADDED
 from millrace.contracts.packed import LOOSE, Packing
-from millrace.contracts.spark import CAST_FAILED, quoted, spark_type
+from millrace.contracts.spark import CAST_FAILED, from_text, quoted, spark_type
 from millrace.contracts.table import ColumnContract, TableContract
 from millrace.contracts.texts import TEXTS, typed_columns
 
@@ -139,7 +139,7 @@ def _names(failed: list[str]) -> str:
 def _from_text(text: str, column: ColumnContract) -> str:
     if column.type == "binary":
         return _binary(text, column.text or "base64")
-    return f"try_cast(trim({text}) AS {column.type})" if column.type != "string" else text
+    return from_text(text, column.type)
 
 
 def _binary(text: str, form: str) -> str:

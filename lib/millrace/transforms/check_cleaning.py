@@ -97,8 +97,9 @@ def _check_forward(config: FillConfig, later: Sequence[CleanStep], contract: Tab
         expected = f"clean.fillna.forward without upsert in {contract.name}: a row that gives way takes its values with it"
         raise ConfigError("config", expected=expected, found="both", remedy="Leave one of them out.")
     for step in later:
-        changes = isinstance(step.options, MapConfig | CastConfig | CoalesceConfig)
-        kept = {config.forward.time, *config.forward.group, *(config.columns if changes else ())}
+        # what these have done they do again without another change
+        stays = step.trim or isinstance(step.options, ClipConfig | WinsorizeConfig | OutliersConfig)
+        kept = {config.forward.time, *config.forward.group, *(() if stays else config.columns)}
         _refuse_change(step, kept, "the columns of fillna.forward before it, for it reads them again in silver")
 
 

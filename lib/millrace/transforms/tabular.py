@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from millrace.contracts.spark import from_text, quoted
 from millrace.contracts.types import INTEGERS
 
 WHITE_SPACE = (
@@ -58,8 +59,9 @@ def coalesce(rows: DataFrame, *, columns: Sequence[str], into: str) -> DataFrame
 def cast_into(rows: DataFrame, *, column: str, type: str, into: str, drop_failed: bool = True) -> DataFrame:
     """A column with another's values in a type; without one it is NULL, or the row is dropped by cast(COLUMN)."""
     kind = rows.schema[column].dataType
-    text = F.trim(column) if isinstance(kind, T.StringType) and type != "string" else F.col(column)
-    value = text.try_cast(type)
+    value = F.expr(from_text(quoted(column), type)) if isinstance(kind, T.StringType) else F.col(column).try_cast(type)
+    if isinstance(kind, T.BinaryType):  # Spark takes any bytes for a text
+        value = F.try_validate_utf8(value)
     if isinstance(kind, T.FractionalType) and type in INTEGERS:  # Spark cuts the fraction off
         value = F.when(value.cast(kind) == F.col(column), value)
     failed = F.col(column).isNotNull() & value.isNull()
