@@ -50,7 +50,7 @@ def run_line(line: str, folder: Path, job: Path, arguments: list[str], *, option
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         environment[name] = value
-    command = words[: words.index(str(ROOT / "jobs" / "preprocess.py"))]
+    command = words[: words.index(str(ROOT / "jobs" / "nightly.py"))]
     for option in without:
         at = command.index(option)
         del command[at : at + 2]
