@@ -99,12 +99,16 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         if scope.standing is not None and scope.standing.classes != unseen.classes:
             return None
         whole = tally.and_quarantined(unseen.rule, unseen.num_rows)
-        made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined))
-        made.cleaning = first.cleaning
+
+        def again(encoded: EncodedWhenRead | None = None, *, by_name: bool = False) -> RawRows:
+            made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined, encoded, by_name))
+            made.cleaning = first.cleaning
+            return made
+
+        made = again()
         rows = unseen.tag(made.tagged())
-        named = make(compares_keys=first.compares_keys, known=Known(tally.quarantined, by_name=True))
-        named.cleaning = first.cleaning
-        where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, named), whole)
+        late = unseen.tag(again(by_name=True).tagged()) if unseen.num_rows else None
+        where = write_rejects(context, attempt, scope, rejected_rows(found, unseen, late), whole)
         check_retyped(context.contract, whole.quarantined, stage=STEP)
         rejects.check_budget(context, attempt, whole)
         kept = kept_of(context, made, rows)
@@ -127,7 +131,7 @@ def preprocess_scope(context: Context, attempt: books.Attempt, scope: Scope) -> 
         )
         encoded = encoded_when_read(context, found, made, state)
         if encoded is not None:
-            made = make(compares_keys=first.compares_keys, known=Known(tally.quarantined, encoded))
+            made = again(encoded)
             kept = kept_of(context, made, unseen.tag(made.tagged()))
         num_kept = whole.counts().num_rows_kept
         gold_made = write_gold(context, attempt, scope, state, kept, num_rows=num_kept, carrier=made.carrier)
@@ -183,12 +187,13 @@ def statistics_of_all(context: Context, scope: Scope, found: Survey) -> Statisti
     return found.statistics() if known is None else known + found.statistics()
 
 
-def rejected_rows(found: Survey, unseen: Unseen, made: RawRows) -> DataFrame:
-    """The rows that are not kept. Those of an unseen class are made again: only now it is known which classes there are."""
+def rejected_rows(found: Survey, unseen: Unseen, rows: DataFrame | None) -> DataFrame:
+    """The rows that are not kept. Those of an unseen class, where there are any, are told by `rows`: only now it is known which
+    classes there are."""
     rejected = found.rejected()
-    if not unseen.num_rows:
+    if rows is None:
         return rejected
-    late = unseen.tag(made.tagged()).filter(F.col("_rule") == unseen.rule)
+    late = rows.filter(F.col("_rule") == unseen.rule)
     return rejected.unionByName(late.select(*rejected.columns))
 
 

@@ -83,12 +83,8 @@ def _fit(rows: DataFrame, name: str, stored: T.DataType, wanted: T.DataType) -> 
     is_float = isinstance(stored, T.FloatType | T.DoubleType)
     if is_float and isinstance(wanted, T.StringType):  # a float's text differs between versions
         return nothing, column.isNotNull()
-    text = F.trim(column) if isinstance(stored, T.StringType) and not isinstance(wanted, T.BinaryType) else column
-    value = text.try_cast(wanted)
-    if isinstance(stored, T.StringType) and isinstance(wanted, T.TimestampType | T.DateType | T.FractionalType):
-        value = F.expr(from_text(quoted(name), wanted.simpleString()))
-    if isinstance(stored, T.BinaryType) and isinstance(wanted, T.StringType):  # Spark takes any bytes for a text
-        value = F.try_validate_utf8(value)
+    is_text = isinstance(stored, T.StringType) and not isinstance(wanted, T.BinaryType)
+    value = F.expr(from_text(quoted(name), wanted.simpleString())) if is_text else column.try_cast(wanted)
     wrong = column.isNotNull() & value.isNull()
     exact = isinstance(wanted, T.IntegralType | T.BooleanType | T.DateType) and not isinstance(stored, T.StringType)
     if exact:
@@ -109,7 +105,7 @@ def _fit(rows: DataFrame, name: str, stored: T.DataType, wanted: T.DataType) -> 
 def _strange(value: Column, kind: T.DataType) -> Column | None:
     """Where a value is one that Spark has and others have not: a text that is no UTF-8, a year outside of SQL's."""
     if isinstance(kind, T.StringType):
-        return value.isNotNull() & ~F.is_valid_utf8(value)
+        return ~F.is_valid_utf8(value)
     if isinstance(kind, T.DateType | T.TimestampType):
-        return value.isNotNull() & ~F.year(value).between(1, 9999)
+        return ~F.year(value).between(1, 9999)
     return None
